@@ -1,0 +1,1 @@
+"""How bytes reach a chip: the `SpiBus` protocol and the programmers that satisfy it."""

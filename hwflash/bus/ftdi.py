@@ -1,0 +1,423 @@
+"""SPI through an FT232H, driven with pyftdi.
+
+pyftdi opens the device, resets it and sets bit mode, latency and line state; the MPSSE stream
+is ours (`hwflash.bus.mpsse`), because the unit here is a batch of many transactions.
+
+Ref: FTDI AN_108; FT232H data sheet (DS_FT232H) §4.1: 1 KiB FIFO in each direction.
+Limits: SPI mode 0, single data line, one interface (the FT232H has one).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import usb.core
+import usb.util
+from pyftdi.ftdi import Ftdi, FtdiError
+
+from hwflash.bus import mpsse
+from hwflash.bus.spi import BusStats, Clock, Op, RealClock, Transfer
+from hwflash.errors import (
+    ProgrammerAbsent,
+    ProgrammerBusy,
+    ProgrammerError,
+    ProgrammerInaccessible,
+    ProgrammerLost,
+    UsageError,
+)
+
+_log = logging.getLogger(__name__)
+_usb_util: Any = usb.util  # PyUSB carries no annotations
+
+#: Replies per round stay well below the 1 KiB FIFO. See `hwflash.bus.mpsse.Compiler`.
+REPLY_LIMIT: Final = 900
+#: Commands written while replies stand in the FIFO must fit the other FIFO.
+OUT_FIFO_BUDGET: Final = 900
+STREAM_LIMIT: Final = 65536
+#: One bulk request for streamed data. Linux splits it into 16 KiB pieces by itself.
+READ_REQUEST: Final = 65536
+PACKET: Final = 512
+STATUS: Final = 2
+CLOCKED_WAIT_LIMIT: Final = 0.020
+#: Patience beyond the time the wire needs, before the programmer counts as lost.
+PATIENCE: Final = 2.0
+MAX_FREQUENCY: Final = 30e6
+
+_READ_COMMANDS_PER_WRITE: Final = OUT_FIFO_BUDGET // 2 // 3
+
+
+@dataclass(frozen=True, slots=True)
+class PinUse:
+    """Which pins do what. A name is ``ADBUS4`` to ``ADBUS7`` or ``ACBUS0`` to ``ACBUS7``.
+
+    Attributes:
+        cs: chip select number; n is ADBUS(3 + n).
+        wp: pin wired to WP#, driven high; None when it is tied on the board.
+        hold: pin wired to HOLD#/RESET#, driven high; None when it is tied on the board.
+        reset: pin that holds the board's processor in reset: driven low while open.
+        power: pin that switches the board's supply: driven high while open.
+    """
+
+    cs: int = 0
+    wp: str | None = "ADBUS4"
+    hold: str | None = "ADBUS5"
+    reset: str | None = None
+    power: str | None = None
+
+    def pins(self) -> mpsse.Pins:
+        """Levels and directions with the chip deselected.
+
+        Raises:
+            UsageError: an unknown pin, or one pin with two uses.
+        """
+        if not 0 <= self.cs <= 4:
+            raise UsageError(
+                f"chip select {self.cs} is not 0 to 4", code="usage.pin", pin=f"cs={self.cs}"
+            )
+        cs = 1 << (3 + self.cs)
+        value, direction = cs, mpsse.SCK | mpsse.MOSI | cs
+        for use, name in (("wp", self.wp), ("hold", self.hold), ("reset", self.reset),
+                          ("power", self.power)):  # fmt: skip
+            if name is None:
+                continue
+            mask = pin_mask(name)
+            if mask & direction or mask == 0x04:
+                raise UsageError(
+                    f"pin {name} cannot be {use}: it is in use already",
+                    code="usage.pin",
+                    pin=name,
+                    use=use,
+                )
+            direction |= mask
+            if use != "reset":
+                value |= mask
+        return mpsse.Pins(value=value, direction=direction, cs=cs)
+
+
+def pin_mask(name: str) -> int:
+    """The bit of a pin in the 16-bit pin word: ADBUSn is bit n, ACBUSn bit 8 + n.
+
+    Raises:
+        UsageError: not the name of a pin.
+    """
+    bank, digit = name[:-1].upper(), name[-1:]
+    if bank in ("ADBUS", "ACBUS") and digit in "01234567" and digit:
+        return 1 << (int(digit) + (8 if bank == "ACBUS" else 0))
+    raise UsageError(f"{name!r} is not a pin", code="usage.pin", pin=name)
+
+
+def usb_error(exc: BaseException, where: str, *, opening: bool = False) -> ProgrammerError:
+    """Tell apart what libusb means: absent, inaccessible, busy, lost."""
+    cause: BaseException | None = exc
+    number = None
+    while cause is not None and number is None:
+        number = cause.errno if isinstance(cause, OSError) else None
+        cause = cause.__cause__ or cause.__context__
+    name = errno.errorcode.get(number or 0, str(number))
+    if number in (errno.EACCES, errno.EPERM):
+        return ProgrammerInaccessible(f"no permission to open {where}", device=where, errno=name)
+    if number == errno.EBUSY:
+        return ProgrammerBusy(
+            f"{where} is held by another driver or process", device=where, errno=name
+        )
+    if opening:
+        return ProgrammerAbsent(f"{where} cannot be opened: {exc}", device=where, errno=name)
+    if number == errno.ETIMEDOUT:
+        return ProgrammerLost(
+            f"{where} did not take or answer data in time",
+            code="programmer.timeout",
+            device=where,
+            errno=name,
+        )
+    return ProgrammerLost(f"{where} stopped answering: {exc}", device=where, errno=name)
+
+
+class Ft232hBus:
+    """`hwflash.bus.spi.SpiBus` over one FT232H.
+
+    Args:
+        device: the `usb.core.Device`. Opening by object, not by URL, lets several programmers,
+            simulated ones among them, live in one process: pyftdi keeps devices found by
+            URL in a process-wide cache.
+        frequency: highest SCK in hertz; the next lower one that the divisor gives is used.
+        pins: what is wired where.
+        latency: latency timer in milliseconds.
+        timer_waits: wait on the computer's clock instead of clocking SCK with the chip
+            deselected, for buses with other listeners.
+        clock: time; virtual for simulated devices.
+        name: how messages call this programmer.
+
+    Raises:
+        ProgrammerInaccessible: no permission.
+        ProgrammerBusy: held by somebody else.
+        ProgrammerAbsent: not there any more.
+        ProgrammerError: it is there and does not behave as an FT232H (``programmer.sync``).
+    """
+
+    def __init__(
+        self,
+        device: Any,
+        *,
+        frequency: float = MAX_FREQUENCY,
+        pins: PinUse | None = None,
+        latency: int = 16,
+        timer_waits: bool = False,
+        clock: Clock | None = None,
+        name: str = "FT232H",
+    ) -> None:
+        self._name = name
+        self._clock = clock or RealClock()
+        self._pins = (pins or PinUse()).pins()
+        self._timer_waits = timer_waits
+        self._stats = BusStats()
+        self._broken: ProgrammerError | None = None
+        self._ftdi: Any = Ftdi()
+        self._device: Any = device
+        self._open(device, latency)
+        try:
+            self._synchronise()
+            self.set_frequency(frequency)
+        except ProgrammerError:
+            self.close()
+            raise
+
+    # --- the protocol -----------------------------------------------------------------
+
+    @property
+    def clock(self) -> Clock:
+        """The clock given at the start."""
+        return self._clock
+
+    @property
+    def stats(self) -> BusStats:
+        """What was carried so far."""
+        return self._stats
+
+    @property
+    def frequency(self) -> float:
+        """SCK in hertz, as the divisor gives it."""
+        return self._frequency
+
+    def execute(self, ops: Sequence[Op], /) -> list[bytes]:
+        """Carry out a batch; see `hwflash.bus.spi.SpiBus.execute`."""
+        if self._broken is not None:
+            raise self._broken
+        answers = bytearray()
+        try:
+            for step in self._compiler.compile(ops):
+                if isinstance(step, mpsse.Round):
+                    answers += self._round(step)
+                elif isinstance(step, mpsse.Streaming):
+                    answers += self._streaming(step)
+                else:
+                    self._clock.sleep(step.seconds)
+        except ProgrammerError as exc:
+            self._broken = exc
+            raise
+        except (usb.core.USBError, FtdiError) as exc:
+            self._broken = usb_error(exc, self._name)
+            raise self._broken from exc
+        return self._deal_out(ops, bytes(answers))
+
+    def set_frequency(self, frequency: float) -> None:
+        """Change SCK; the divisor's next lower frequency is used."""
+        divisor = mpsse.divisor_for(frequency)
+        self._write(bytes((mpsse.SET_DIVISOR, divisor & 0xFF, divisor >> 8)), 0.0)
+        self._frequency = mpsse.frequency_of(divisor)
+        self._compiler = mpsse.Compiler(
+            self._pins,
+            self._frequency,
+            reply_limit=REPLY_LIMIT,
+            stream_limit=STREAM_LIMIT,
+            clocked_wait_limit=0.0 if self._timer_waits else CLOCKED_WAIT_LIMIT,
+        )
+
+    def close(self) -> None:
+        """Deselect the chip, make every pin an input again and let the device go."""
+        if self._ftdi.is_connected:
+            if self._broken is None:
+                try:
+                    self._ftdi.write_data(self._pins.deselect)
+                except FtdiError as exc:
+                    _log.warning("%s: could not deselect the chip: %s", self._name, exc)
+            self._ftdi.close()  # bit mode reset: every pin floats
+        if self._device is not None:
+            _usb_util.dispose_resources(self._device)
+            self._device = None
+
+    # --- opening ----------------------------------------------------------------------
+
+    def _open(self, device: Any, latency: int) -> None:
+        try:
+            # pyftdi hides libusb's error numbers; asking first keeps absent, inaccessible
+            # and busy apart.
+            configuration = device.get_active_configuration()
+            interface = configuration[(0, 0)].bInterfaceNumber
+            if _kernel_driver(device, interface):
+                device.detach_kernel_driver(interface)
+            _usb_util.claim_interface(device, interface)
+            self._endpoint_in = next(
+                endpoint.bEndpointAddress
+                for endpoint in configuration[(0, 0)]
+                if endpoint.bEndpointAddress & 0x80
+            )
+            self._ftdi.open_mpsse_from_device(
+                device,
+                direction=self._pins.direction,
+                initial=self._pins.value,
+                frequency=1e6,
+                latency=latency,
+            )
+            self._ftdi.write_data_set_chunksize(STREAM_LIMIT)
+        except (usb.core.USBError, FtdiError) as exc:
+            _usb_util.dispose_resources(device)
+            raise usb_error(exc, self._name, opening=True) from exc
+        except (KeyError, StopIteration) as exc:
+            _usb_util.dispose_resources(device)
+            raise ProgrammerError(
+                f"{self._name} has no bulk interface", code="programmer.sync", device=self._name
+            ) from exc
+
+    def _synchronise(self) -> None:
+        """Prove that the engine listens: a bad command must be answered FA and its opcode."""
+        try:
+            self._drain()
+            self._write(bytes((mpsse.SYNC_OPCODE, mpsse.SEND_IMMEDIATE)), 0.0)
+            found = self._collect(2, 0.0)
+            expected = bytes((mpsse.BAD_COMMAND, mpsse.SYNC_OPCODE))
+            if found != expected:
+                raise ProgrammerError(
+                    f"{self._name} answered {found.hex()} instead of {expected.hex()}: "
+                    "its MPSSE engine does not run",
+                    code="programmer.sync",
+                    device=self._name,
+                    found=found.hex(),
+                )
+            self._write(mpsse.SETUP + self._pins.deselect + self._pins.high, 0.0)
+        except (usb.core.USBError, FtdiError) as exc:
+            raise usb_error(exc, self._name) from exc
+
+    # --- moving bytes -----------------------------------------------------------------
+
+    def _round(self, step: mpsse.Round) -> bytes:
+        if not step.reply:
+            self._write(step.stream, step.seconds)
+            return b""
+        self._write(step.stream + bytes((mpsse.SEND_IMMEDIATE,)), step.seconds)
+        return self._collect(step.reply, step.seconds)
+
+    def _streaming(self, step: mpsse.Streaming) -> bytes:
+        """Read more than the FIFO holds, with commands queued ahead so that SCK never rests.
+
+        Chip select is a pin: it stays low between rounds, so one read command on the chip
+        serves a range of any length. Commands not yet executed never exceed the OUT FIFO,
+        so no write can block while replies stand unread.
+        """
+        counts = [mpsse.MAX_SHIFT] * (step.read // mpsse.MAX_SHIFT)
+        if step.read % mpsse.MAX_SHIFT:
+            counts.append(step.read % mpsse.MAX_SHIFT)
+        self._write(step.head, 0.0)
+        pieces: list[bytes] = []
+        posted = received = next_count = 0
+        while received < step.read:
+            pending = -(-(posted - received) // mpsse.MAX_SHIFT)
+            if next_count < len(counts) and pending < _READ_COMMANDS_PER_WRITE:
+                batch = counts[next_count : next_count + _READ_COMMANDS_PER_WRITE]
+                next_count += len(batch)
+                posted += sum(batch)
+                stream = b"".join(mpsse.read_bytes(count) for count in batch)
+                if next_count == len(counts):
+                    stream += step.tail + bytes((mpsse.SEND_IMMEDIATE,))
+                self._write(stream, 0.0)
+            want = min(READ_REQUEST, -(-(posted - received) // (PACKET - STATUS)) * PACKET)
+            piece = self._read_some(want, want * 8 / self._frequency)
+            received += len(piece)
+            pieces.append(piece)
+        if received > step.read:
+            raise self._surplus(step.read, received)
+        return b"".join(pieces)
+
+    def _write(self, stream: bytes, seconds: float) -> None:
+        _, write_timeout = self._ftdi.timeouts
+        needed = int((seconds * 2 + PATIENCE) * 1000)
+        if needed > write_timeout:
+            self._ftdi.timeouts = (needed, needed)
+        self._ftdi.write_data(stream)
+        self._stats.usb_out += -(-len(stream) // STREAM_LIMIT)
+        self._stats.bytes_out += len(stream)
+
+    def _collect(self, count: int, seconds: float) -> bytes:
+        """Exactly ``count`` reply bytes; the engine must have been told to send."""
+        found = b""
+        while len(found) < count:
+            missing = count - len(found)
+            want = -(-missing // (PACKET - STATUS)) * PACKET
+            found += self._read_some(want, seconds)
+        if len(found) > count:
+            raise self._surplus(count, len(found))
+        return found
+
+    def _read_some(self, request: int, seconds: float) -> bytes:
+        """At least one reply byte, within ``seconds`` of wire time and some patience."""
+        deadline = self._clock.now() + seconds * 2 + PATIENCE
+        while True:
+            payload = self._read_once(request)
+            if payload:
+                return payload
+            if self._clock.now() > deadline:
+                raise ProgrammerLost(
+                    f"{self._name} sends no more data",
+                    code="programmer.short-read",
+                    device=self._name,
+                )
+
+    def _read_once(self, request: int) -> bytes:
+        # Below Ftdi.read_data_bytes: that strips the status bytes packet by packet into a
+        # growing bytearray in 16 KiB requests, and gives short data without a word.
+        raw = self._ftdi.usb_dev.read(self._endpoint_in, request, int(PATIENCE * 1000))
+        self._stats.usb_in += 1
+        self._stats.bytes_in += len(raw)
+        view = memoryview(raw)
+        if len(view) <= PACKET:
+            return bytes(view[STATUS:])
+        return b"".join(
+            [view[start + STATUS : start + PACKET] for start in range(0, len(view), PACKET)]
+        )
+
+    def _drain(self) -> None:
+        """Throw away what a former user of the device left, a bounded amount of it."""
+        for _ in range(16):
+            if not self._read_once(READ_REQUEST):
+                return
+
+    def _surplus(self, expected: int, found: int) -> ProgrammerLost:
+        return ProgrammerLost(
+            f"{self._name} sent {found} bytes where {expected} were due: "
+            "it is out of step with the commands",
+            code="programmer.out-of-step",
+            device=self._name,
+            expected=expected,
+            found=found,
+        )
+
+    def _deal_out(self, ops: Sequence[Op], answers: bytes) -> list[bytes]:
+        dealt: list[bytes] = []
+        position = 0
+        for op in ops:
+            count = op.read if isinstance(op, Transfer) else 0
+            dealt.append(answers[position : position + count])
+            position += count
+            if isinstance(op, Transfer):
+                self._stats.sck_bytes += len(op.write) + op.read
+        return dealt
+
+
+def _kernel_driver(device: Any, interface: int) -> bool:
+    try:
+        return bool(device.is_kernel_driver_active(interface))
+    except (NotImplementedError, usb.core.USBError):
+        return False

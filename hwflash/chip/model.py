@@ -1,0 +1,221 @@
+"""A SPI NOR chip as the rest of hwflash sees it.
+
+`Chip` is what identification ends in, whatever it came from: SFDP, the catalog, the user.
+All times are seconds, all sizes and addresses bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """How long an operation takes: ``typical`` and data-sheet ``maximum``, in seconds."""
+
+    typical: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True)
+class EraseType:
+    """One erase command.
+
+    Attributes:
+        size: bytes erased; the command acts on the aligned block of this size.
+        opcode: the command with a 3-byte address (or with the 4-byte mode on).
+        opcode_4byte: the command that always takes a 4-byte address, or None.
+        time: typical and maximum time of one such erase.
+    """
+
+    size: int
+    opcode: int
+    time: Duration
+    opcode_4byte: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EraseRegion:
+    """A run of the address space in which the same erase commands work.
+
+    An erase block of a type is the aligned block of its size, clipped to the region (a
+    hybrid sector map has a 64 KiB type in a region of 60 KiB; the command then erases 60 KiB).
+    """
+
+    start: int
+    length: int
+    types: tuple[EraseType, ...]
+
+
+class EnterFourByte(StrEnum):
+    """How a chip is brought to take 4-byte addresses (JESD216F BFPT dword 16)."""
+
+    NONE = "none"  # it cannot, or needs not
+    B7 = "b7"  # B7h, left by E9h
+    WREN_B7 = "wren-b7"  # 06h then B7h, left by 06h then E9h
+    EXTENDED_ADDRESS_REGISTER = "ear"  # top byte by C5h, read by C8h
+    BANK_REGISTER = "bank"  # bit 7 of the bank register, 17h write, 16h read
+    ALWAYS = "always"  # takes 4-byte addresses from power-up
+
+
+@dataclass(frozen=True, slots=True)
+class Addressing:
+    """What address widths the chip takes.
+
+    Attributes:
+        three_byte: 3-byte addresses work after power-up.
+        enter: how the 4-byte mode is entered.
+        opcodes: the dedicated 4-byte commands 13h, 0Ch and 12h exist
+            (each erase type has its own ``opcode_4byte``).
+    """
+
+    three_byte: bool = True
+    enter: EnterFourByte = EnterFourByte.NONE
+    opcodes: bool = False
+
+
+class FailFlags(StrEnum):
+    """Where the chip says that a program or erase failed."""
+
+    NONE = "none"
+    SPANSION_SR1 = "spansion-sr1"  # SR1 bit 5 erase, bit 6 program; cleared by 30h
+    MICRON_FSR = "micron-fsr"  # register 70h, bit 5 erase, bit 4 program; cleared by 50h
+    MACRONIX_SCUR = "macronix-scur"  # register 2Bh, bit 6 erase, bit 5 program
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterBit:
+    """A bit of a status or configuration register: ``register`` 1, 2 or 3, ``bit`` 0 to 7."""
+
+    register: int
+    bit: int
+
+
+class ProtectionStyle(StrEnum):
+    """How block protection is told to the chip."""
+
+    NONE = "none"  # no block protection known
+    BP = "bp"  # BP bits in the status register, `ProtectionLayout` says which
+    SST26 = "sst26"  # block-protection register, read by 72h, all locked at power-up
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectionLayout:
+    """Block-protection bits and what they mean.
+
+    With BP = n (1 ≤ n, not all ones) the protected part is ``unit << (n - 1)`` bytes, at most
+    the whole chip, at the top, or at the bottom when TB is set; all ones is the whole chip.
+    With SEC set the unit is 4 KiB and the part at most 32 KiB. CMP turns it inside out.
+
+    Attributes:
+        style: how protection is told to this chip.
+        bp: BP0 upwards.
+        tb: the top/bottom bit, or None when protection always starts at the top.
+        sec: the sector/block bit, or None.
+        cmp: the complement bit, or None.
+        srp: the status-register protect bits, SRP0 (or SRWD) first.
+        wps: the bit that switches to individual block locks, or None.
+        unit: bytes protected by BP = 1.
+    """
+
+    style: ProtectionStyle = ProtectionStyle.NONE
+    bp: tuple[RegisterBit, ...] = ()
+    tb: RegisterBit | None = None
+    sec: RegisterBit | None = None
+    cmp: RegisterBit | None = None
+    srp: tuple[RegisterBit, ...] = ()
+    wps: RegisterBit | None = None
+    unit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OtpArea:
+    """One security register or OTP area.
+
+    Attributes:
+        address: its first address in the security-register address space.
+        size: bytes.
+        lock: the one-time lock bit, or None when it is locked otherwise.
+    """
+
+    address: int
+    size: int
+    lock: RegisterBit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCommands:
+    """Which opcodes reach the status and configuration registers.
+
+    Attributes:
+        read: opcode per register number; register 1 is always 05h.
+        write: opcode per register number. When a register has no opcode of its own, it is
+            the second (third) byte of the 01h command.
+        volatile_enable: 50h works as write enable for a volatile register write.
+        write_time: time of a non-volatile register write.
+    """
+
+    read: dict[int, int] = field(default_factory=lambda: {1: 0x05})
+    write: dict[int, int] = field(default_factory=lambda: {1: 0x01})
+    volatile_enable: bool = False
+    write_time: Duration = Duration(0.010, 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A SPI NOR chip.
+
+    Attributes:
+        part: name of the part, as in its data sheet.
+        manufacturer: its maker.
+        jedec_id: the bytes answered to 9Fh, three or more.
+        size: bytes.
+        page_size: bytes a page program may span.
+        erase: the address space in order, without holes, each region with its erase types,
+            smallest first.
+        page_program: time of one page program.
+        chip_erase: opcode and time of a chip erase, or None when there is none.
+        addressing: 3- and 4-byte addresses.
+        voltage: lowest and highest supply, or None when not known.
+        read_max_hz: highest SCK for Read 03h, or None when not known.
+        fast_read_max_hz: highest SCK for every other command, or None when not known.
+        fail_flags: where failures are shown.
+        status: register commands.
+        protection: block protection.
+        otp: security registers.
+        soft_reset: 66h, 99h resets the chip.
+        deep_power_down: B9h/ABh work.
+        quirks: names of known oddities (documented in the catalog).
+        datasheet: document the catalog facts are from, or "".
+    """
+
+    part: str
+    manufacturer: str
+    jedec_id: bytes
+    size: int
+    page_size: int
+    erase: tuple[EraseRegion, ...]
+    page_program: Duration
+    chip_erase: tuple[int, Duration] | None = None
+    addressing: Addressing = Addressing()
+    voltage: tuple[float, float] | None = None
+    read_max_hz: float | None = None
+    fast_read_max_hz: float | None = None
+    fail_flags: FailFlags = FailFlags.NONE
+    status: StatusCommands = field(default_factory=StatusCommands)
+    protection: ProtectionLayout = ProtectionLayout()
+    otp: tuple[OtpArea, ...] = ()
+    soft_reset: bool = False
+    deep_power_down: bool = True
+    quirks: frozenset[str] = frozenset()
+    datasheet: str = ""
+
+    @property
+    def erase_types(self) -> tuple[EraseType, ...]:
+        """Every different erase type of the chip, smallest first."""
+        found: dict[tuple[int, int], EraseType] = {}
+        for region in self.erase:
+            for kind in region.types:
+                found.setdefault((kind.size, kind.opcode), kind)
+        return tuple(sorted(found.values(), key=lambda kind: (kind.size, kind.opcode)))

@@ -1,0 +1,70 @@
+"""SPI NOR command opcodes.
+
+Ref: JESD216F (commands named in the parameter tables); W25Q128JV Rev. F table 8.1.2; the
+Micron, Macronix, Spansion and SST data sheets for those marked with a maker.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WRITE_ENABLE: Final = 0x06
+WRITE_DISABLE: Final = 0x04
+VOLATILE_WRITE_ENABLE: Final = 0x50
+
+READ_STATUS_1: Final = 0x05
+READ_STATUS_2: Final = 0x35
+READ_STATUS_3: Final = 0x15
+WRITE_STATUS_1: Final = 0x01
+WRITE_STATUS_2: Final = 0x31
+WRITE_STATUS_3: Final = 0x11
+
+READ: Final = 0x03
+FAST_READ: Final = 0x0B
+READ_4BYTE: Final = 0x13
+FAST_READ_4BYTE: Final = 0x0C
+PAGE_PROGRAM: Final = 0x02
+PAGE_PROGRAM_4BYTE: Final = 0x12
+
+SECTOR_ERASE_4K: Final = 0x20
+BLOCK_ERASE_32K: Final = 0x52
+BLOCK_ERASE_64K: Final = 0xD8
+SECTOR_ERASE_4K_4BYTE: Final = 0x21
+BLOCK_ERASE_32K_4BYTE: Final = 0x5C
+BLOCK_ERASE_64K_4BYTE: Final = 0xDC
+CHIP_ERASE: Final = 0xC7
+CHIP_ERASE_ALTERNATE: Final = 0x60
+
+READ_JEDEC_ID: Final = 0x9F
+READ_MANUFACTURER_ID: Final = 0x90
+READ_SFDP: Final = 0x5A
+READ_UNIQUE_ID: Final = 0x4B
+
+ENTER_4BYTE: Final = 0xB7
+EXIT_4BYTE: Final = 0xE9
+WRITE_EXTENDED_ADDRESS: Final = 0xC5
+READ_EXTENDED_ADDRESS: Final = 0xC8
+WRITE_BANK_REGISTER: Final = 0x17  # Spansion
+READ_BANK_REGISTER: Final = 0x16  # Spansion
+
+ERASE_SECURITY: Final = 0x44
+PROGRAM_SECURITY: Final = 0x42
+READ_SECURITY: Final = 0x48
+
+POWER_DOWN: Final = 0xB9
+RELEASE_POWER_DOWN: Final = 0xAB
+ENABLE_RESET: Final = 0x66
+RESET: Final = 0x99
+SUSPEND: Final = 0x75
+RESUME: Final = 0x7A
+
+READ_FLAG_STATUS: Final = 0x70  # Micron
+CLEAR_FLAG_STATUS: Final = 0x50  # Micron
+CLEAR_STATUS: Final = 0x30  # Spansion
+READ_SECURITY_STATUS: Final = 0x2B  # Macronix
+READ_BLOCK_PROTECTION: Final = 0x72  # SST26
+WRITE_BLOCK_PROTECTION: Final = 0x42  # SST26
+GLOBAL_UNLOCK: Final = 0x98  # SST26, and others with individual block locks
+
+STATUS_WIP: Final = 0x01
+STATUS_WEL: Final = 0x02
