@@ -97,6 +97,7 @@ class ProtectionStyle(StrEnum):
 
     NONE = "none"  # no block protection known
     BP = "bp"  # BP bits in the status register, `ProtectionLayout` says which
+    BP_MIRRORED = "bp-mirrored"  # four BP bits; codes above 8 leave free what 15 - n protects
     SST26 = "sst26"  # block-protection register, read by 72h, all locked at power-up
 
 

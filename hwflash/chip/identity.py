@@ -1,0 +1,179 @@
+"""From what a chip answers to what it is: JEDEC id, SFDP and catalog brought together.
+
+SFDP comes from the chip itself and rules the geometry; the catalog knows what SFDP does not
+tell (voltage, protection, real times, quirks); the user may name a part. Where SFDP and
+catalog disagree, the difference is a `Conflict`, never silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hwflash.chip.model import Addressing, Chip, EraseRegion, EraseType
+from hwflash.errors import ChipUnknown
+
+#: JEDEC manufacturer codes (JEP106, bank 1, as SPI NOR chips answer them).
+MANUFACTURERS = {
+    0x01: "Spansion/Infineon", 0x0B: "XTX", 0x1C: "Eon", 0x1F: "Adesto/Renesas", 0x20: "Micron/XMC",
+    0x2C: "Micron", 0x34: "Cypress/Infineon", 0x37: "AMIC", 0x5E: "Zbit", 0x68: "Boya",
+    0x85: "Puya", 0x9D: "ISSI", 0xA1: "Fudan", 0xBF: "Microchip/SST", 0xC2: "Macronix",
+    0xC8: "GigaDevice", 0xEF: "Winbond",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """One fact on which two sources disagree.
+
+    Attributes:
+        field: ``size``, ``page_size`` or ``erase``.
+        sfdp: what SFDP says, in words.
+        catalog: what the catalog says, in words.
+        dangerous: writing by the wrong one would destroy data (size, erase geometry).
+    """
+
+    field: str
+    sfdp: str
+    catalog: str
+    dangerous: bool
+
+    def __str__(self) -> str:
+        return f"{self.field}: SFDP says {self.sfdp}, the catalog says {self.catalog}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What the sources together say.
+
+    Attributes:
+        chip: the chip.
+        source: ``sfdp``, ``catalog`` or ``override``: where the geometry is from.
+        conflicts: where SFDP and catalog disagree.
+        also: other parts of the catalog with the same id that fit as well.
+    """
+
+    chip: Chip
+    source: str
+    conflicts: tuple[Conflict, ...] = ()
+    also: tuple[str, ...] = ()
+
+
+def manufacturer_name(jedec_id: bytes) -> str:
+    """The maker behind the first id byte, or ``unknown (xx)``."""
+    return MANUFACTURERS.get(jedec_id[0], f"unknown ({jedec_id[0]:02x})")
+
+
+def resolve(
+    jedec_id: bytes,
+    sfdp: Chip | None,
+    candidates: Sequence[Chip],
+    *,
+    override: Chip | None = None,
+    size: int | None = None,
+) -> Resolved:
+    """Decide what the chip is.
+
+    Args:
+        jedec_id: what 9Fh answered.
+        sfdp: the chip as its SFDP tables describe it, or None.
+        candidates: catalog parts with this id.
+        override: the part the user insists on.
+        size: the size in bytes the user insists on.
+
+    Raises:
+        ChipUnknown: no source describes it.
+    """
+    if override is not None:
+        found = Resolved(override, "override", conflicts(sfdp, override) if sfdp else ())
+    elif sfdp is None and not candidates:
+        raise ChipUnknown(
+            f"the chip answers id {jedec_id.hex()}; it has no SFDP and is not in the catalog",
+            jedec_id=jedec_id.hex(),
+            manufacturer=manufacturer_name(jedec_id),
+        )
+    elif sfdp is None:
+        chip, *rest = candidates
+        found = Resolved(chip, "catalog", also=tuple(other.part for other in rest))
+    elif not candidates:
+        found = Resolved(sfdp, "sfdp")
+    else:
+        ranked = sorted(candidates, key=lambda chip: len(conflicts(sfdp, chip)))
+        best, *rest = ranked
+        fewest = len(conflicts(sfdp, best))
+        also = tuple(chip.part for chip in rest if len(conflicts(sfdp, chip)) == fewest)
+        found = Resolved(combine(sfdp, best), "sfdp", conflicts(sfdp, best), also)
+    if size is None or size == found.chip.size:
+        return found
+    return replace(found, chip=resize(found.chip, size), source="override")
+
+
+def conflicts(sfdp: Chip, catalog: Chip) -> tuple[Conflict, ...]:
+    """Where two descriptions of a chip differ in geometry."""
+    found: list[Conflict] = []
+    if sfdp.size != catalog.size:
+        found.append(Conflict("size", str(sfdp.size), str(catalog.size), dangerous=True))
+    if sfdp.page_size != catalog.page_size:
+        found.append(
+            Conflict("page_size", str(sfdp.page_size), str(catalog.page_size), dangerous=False)
+        )
+    theirs = {(kind.opcode, kind.size) for kind in catalog.erase_types}
+    ours = {(kind.opcode, kind.size) for kind in sfdp.erase_types}
+    by_opcode = dict(theirs)
+    clash = {
+        opcode for opcode, size in ours
+        if opcode in by_opcode and (opcode, size) not in theirs
+    }  # fmt: skip
+    if clash:
+        found.append(Conflict("erase", _erases(ours), _erases(theirs), dangerous=True))
+    return tuple(found)
+
+
+def combine(sfdp: Chip, catalog: Chip) -> Chip:
+    """Geometry and addressing of SFDP, everything else of the catalog.
+
+    SFDP rounds times up to its coarse units; the data sheet's are used where the same erase
+    type is known.
+    """
+    times = {(kind.opcode, kind.size): kind.time for kind in catalog.erase_types}
+
+    def timed(kind: EraseType) -> EraseType:
+        return replace(kind, time=times.get((kind.opcode, kind.size), kind.time))
+
+    regions = tuple(
+        EraseRegion(region.start, region.length, tuple(timed(kind) for kind in region.types))
+        for region in sfdp.erase
+    )
+    return replace(
+        catalog,
+        jedec_id=sfdp.jedec_id,
+        size=sfdp.size,
+        page_size=sfdp.page_size,
+        erase=regions,
+        addressing=_addressing(sfdp, catalog),
+    )
+
+
+def resize(chip: Chip, size: int) -> Chip:
+    """The same chip with another size, for parts whose tables are wrong.
+
+    The erase map is cut off or its last region is drawn out.
+    """
+    regions: list[EraseRegion] = []
+    for region in chip.erase:
+        if region.start < size:
+            length = min(region.length, size - region.start)
+            regions.append(EraseRegion(region.start, length, region.types))
+    last = regions[-1]
+    regions[-1] = EraseRegion(last.start, size - last.start, last.types)
+    return replace(chip, size=size, erase=tuple(regions))
+
+
+def _addressing(sfdp: Chip, catalog: Chip) -> Addressing:
+    """SFDP's addressing, unless it claims 3-byte only for a part that is larger."""
+    reaches = sfdp.addressing.opcodes or sfdp.addressing.enter.value != "none"
+    return sfdp.addressing if reaches or sfdp.size <= 1 << 24 else catalog.addressing
+
+
+def _erases(kinds: set[tuple[int, int]]) -> str:
+    return ", ".join(f"{opcode:02X}h={size}" for opcode, size in sorted(kinds))

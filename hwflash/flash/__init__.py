@@ -1,0 +1,1 @@
+"""The flash model: everything that holds firmware bytes is a flash device."""

@@ -1,0 +1,239 @@
+"""A SPI NOR chip on a bus, as a flash device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from hwflash.bus.spi import SpiBus, Transfer, Wait
+from hwflash.chip import opcodes
+from hwflash.chip.commands import THREE_BYTE_SPAN, CommandSet
+from hwflash.chip.model import Chip, Duration, ProtectionStyle
+from hwflash.errors import ChipProtected, UsageError
+from hwflash.flash.device import EraseBlock, Geometry
+from hwflash.flash.pipeline import Page, PageProgrammer, StatusPoller
+from hwflash.units import Range
+
+#: One read command serves this much, so that progress and a stop request get a word in.
+READ_CHUNK: Final = 1 << 20
+#: Share of the typical erase time to sleep before the first poll.
+ERASE_SLEEP: Final = 0.8
+ERASE_POLL: Final = 0.001
+
+
+class NorFlash:
+    """`hwflash.flash.device.FlashDevice` for a chip on a `SpiBus`.
+
+    The chip's addressing mode is entered at construction and left by `close`.
+
+    Attributes:
+        bus: the bus.
+        chip: what the chip is.
+        erases: erase commands sent, by block size in bytes.
+        pages: the page programmer, with its counters.
+    """
+
+    def __init__(self, bus: SpiBus, chip: Chip) -> None:
+        self.bus = bus
+        self.chip = chip
+        self.erases: Counter[int] = Counter()
+        self._commands = CommandSet.choose(chip, bus.frequency)
+        self._poller = StatusPoller(bus, chip.fail_flags)
+        self.pages = PageProgrammer(bus, self._commands)
+        usable = Geometry.of(chip, 8 / bus.frequency)
+        self._geometry = Geometry(
+            size=usable.size,
+            page_size=usable.page_size,
+            regions=tuple(
+                type(region)(
+                    region.start,
+                    region.length,
+                    tuple(kind for kind in region.types if self._commands.usable(kind)),
+                )
+                for region in usable.regions
+            ),
+            page_program=usable.page_program,
+            chip_erase=usable.chip_erase,
+            byte_seconds=usable.byte_seconds,
+            reprogram=usable.reprogram,
+        )
+        self._segment = 0
+        self._send(self._commands.enter())
+
+    @property
+    def geometry(self) -> Geometry:
+        """The chip's geometry with this bus's speed, erase types it can command."""
+        return self._geometry
+
+    # --- flash device -------------------------------------------------------------------
+
+    def read(self, address: int, length: int, /) -> bytes:
+        """``length`` bytes from ``address``."""
+        return b"".join(self.stream(address, length))
+
+    def stream(self, address: int, length: int) -> Iterator[bytes]:
+        """The same as `read`, in pieces of at most 1 MiB as they come."""
+        self._check(address, length)
+        end = address + length
+        while address < end:
+            count = min(READ_CHUNK, end - address)
+            if self._commands.segmented:
+                count = min(count, THREE_BYTE_SPAN - address % THREE_BYTE_SPAN)
+            self._reach(address)
+            yield self.bus.execute([Transfer(self._commands.read(address), count)])[0]
+            address += count
+
+    def program(self, address: int, data: bytes, /) -> None:
+        """Clear bits from ``address`` on; pages that are all FF are not sent."""
+        self.program_pages(self.split(address, data))
+
+    def erase(self, address: int, length: int, /) -> None:
+        """Erase one erase block, or the whole chip.
+
+        Raises:
+            UsageError: the range is neither (``usage.erase-alignment``).
+            ChipTimeout: the chip did not get ready within its maximum time.
+            ChipProtected: the chip refused the write enable.
+        """
+        self._check(address, length)
+        if (address, length) == (0, self.chip.size) and self.chip.chip_erase is not None:
+            opcode, time = self.chip.chip_erase
+            self._erase(bytes((opcode,)), time, length, "chip erase", 0)
+            return
+        block = self._geometry.block_for(Range(address, length))
+        if block is None:
+            raise UsageError(
+                f"0x{address:06X}+{length} is not an erase block of {self.chip.part}",
+                code="usage.erase-alignment",
+                address=address,
+                length=length,
+            )
+        self._erase_block(block)
+
+    def sync(self) -> None:
+        """Wait until the chip is ready."""
+        self._poller.wait_ready(self.chip.page_program.maximum, ERASE_POLL, "operation", 0)
+
+    # --- beyond the protocol ------------------------------------------------------------
+
+    def split(self, address: int, data: bytes) -> list[Page]:
+        """Cut data into pages, without those that are all FF and without FF at their ends."""
+        self._check(address, len(data))
+        found: list[Page] = []
+        for piece in self._geometry.pages(Range(address, len(data))):
+            content = data[piece.address - address : piece.end - address]
+            trimmed = content.lstrip(b"\xff")
+            if trimmed:
+                start = piece.end - len(trimmed)
+                found.append(Page(start, trimmed.rstrip(b"\xff")))
+        return found
+
+    def program_pages(
+        self, pages: Sequence[Page], done: Callable[[Sequence[Page]], None] | None = None
+    ) -> None:
+        """Program pages through the pipeline; see `PageProgrammer.program`."""
+        if not self._commands.segmented:
+            self.pages.program(pages, done)
+            return
+        by_segment: dict[int, list[Page]] = {}
+        for page in pages:
+            by_segment.setdefault(self._commands.segment(page.address), []).append(page)
+        for group in by_segment.values():
+            self._reach(group[0].address)
+            self.pages.program(group, done)
+
+    def registers(self) -> dict[int, int]:
+        """Status register values by register number."""
+        commands = [
+            (number, Transfer(bytes((opcode,)), 1))
+            for number, opcode in self.chip.status.read.items()
+        ]
+        answers = self.bus.execute([transfer for _, transfer in commands])
+        return {number: answer[0] for (number, _), answer in zip(commands, answers, strict=True)}
+
+    def block_protection(self) -> bytes | None:
+        """The SST26 block-protection register; None for other chips."""
+        if self.chip.protection.style is not ProtectionStyle.SST26:
+            return None
+        length = sst26_register_length(self.chip)
+        return self.bus.execute([Transfer(bytes((opcodes.READ_BLOCK_PROTECTION,)), length)])[0]
+
+    @contextmanager
+    def unlocked(self) -> Generator[None]:
+        """Lift volatile block locks for the time of a write.
+
+        SST26 parts power up with every block locked. The lock register is volatile, so
+        lifting it changes nothing that outlives the supply; it is put back at the end.
+        """
+        saved = self.block_protection()
+        if saved is None:
+            yield
+            return
+        enable = Transfer(bytes((opcodes.WRITE_ENABLE,)))
+        self.bus.execute([enable, Transfer(bytes((opcodes.GLOBAL_UNLOCK,)))])
+        try:
+            yield
+        finally:
+            restore = Transfer(bytes((opcodes.WRITE_BLOCK_PROTECTION,)) + saved)
+            self.bus.execute([enable, restore])
+
+    def close(self) -> None:
+        """Leave the chip in the addressing it was found in."""
+        self._send(self._commands.leave())
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _erase_block(self, block: EraseBlock) -> None:
+        address = block.range.address
+        self._reach(address)
+        command = self._commands.erase(block.kind, address)
+        what = f"{block.kind.size}-byte erase"
+        self._erase(command, block.kind.time, block.range.length, what, address)
+
+    def _erase(self, command: bytes, time: Duration, size: int, what: str, address: int) -> None:
+        status = Transfer(bytes((opcodes.READ_STATUS_1,)), 1)
+        answers = self.bus.execute(
+            [Transfer(bytes((opcodes.WRITE_ENABLE,))), status, Transfer(command)]
+        )
+        self.erases[size] += 1
+        if not answers[1][0] & opcodes.STATUS_WEL:
+            raise ChipProtected(
+                f"the chip did not take write enable before the {what} at 0x{address:06X}",
+                code="chip.write-enable",
+                address=address,
+                status=answers[1][0],
+            )
+        self.bus.execute([Wait(time.typical * ERASE_SLEEP)])
+        self._poller.wait_ready(time.maximum, ERASE_POLL, what, address)
+
+    def _reach(self, address: int) -> None:
+        """Select the 16 MiB segment of an address, on chips that have such a register."""
+        segment = self._commands.segment(address)
+        if segment != self._segment:
+            self._send(self._commands.select_segment(segment))
+            self._segment = segment
+
+    def _send(self, commands: Sequence[bytes]) -> None:
+        if commands:
+            self.bus.execute([Transfer(command) for command in commands])
+
+    def _check(self, address: int, length: int) -> None:
+        if address < 0 or length < 0 or address + length > self.chip.size:
+            raise UsageError(
+                f"0x{address:06X}+{length} is outside the chip of {self.chip.size} bytes",
+                code="usage.address",
+                address=address,
+                length=length,
+                size=self.chip.size,
+            )
+
+
+def sst26_register_length(chip: Chip) -> int:
+    """Bytes of the SST26 block-protection register.
+
+    Ref: SST26VF064B data sheet DS20005119 table 5-6: one bit per 64 KiB block, two for each
+    of the eight 8 KiB and one for each of the two 32 KiB blocks at the ends.
+    """
+    return (chip.size // 0x10000 - 2 + 8 * 2 + 2) // 8
