@@ -354,7 +354,9 @@ def _read(file: Path | Traversable) -> tuple[Board | None, list[Fault]]:
         board = Board.model_validate(raw)
     except ValidationError as error:
         faults = [_model_fault(item) for item in error.errors(include_url=False)]
-    faults += rule_faults(raw)
+    # A value that is wrong in itself needs no second fault for what follows from it.
+    places = {fault.path for fault in faults}
+    faults += [fault for fault in rule_faults(raw) if fault.path not in places]
     return (None if faults else board), faults
 
 

@@ -33,10 +33,8 @@ from hwflash.errors import (
 _log = logging.getLogger(__name__)
 _usb_util: Any = usb.util  # PyUSB carries no annotations
 
-#: Replies per round stay well below the 1 KiB FIFO. See `hwflash.bus.mpsse.Compiler`.
-REPLY_LIMIT: Final = 900
-#: Commands written while replies stand in the FIFO must fit the other FIFO.
-OUT_FIFO_BUDGET: Final = 900
+#: Both FIFOs have 1 KiB; some of it is left alone. See `hwflash.bus.mpsse.Compiler`.
+FIFO: Final = 900
 STREAM_LIMIT: Final = 65536
 #: One bulk request for streamed data. Linux splits it into 16 KiB pieces by itself.
 READ_REQUEST: Final = 65536
@@ -47,7 +45,7 @@ CLOCKED_WAIT_LIMIT: Final = 0.020
 PATIENCE: Final = 2.0
 MAX_FREQUENCY: Final = 30e6
 
-_READ_COMMANDS_PER_WRITE: Final = OUT_FIFO_BUDGET // 2 // 3
+_READ_COMMANDS_PER_WRITE: Final = FIFO // 2 // 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +229,7 @@ class Ft232hBus:
         self._compiler = mpsse.Compiler(
             self._pins,
             self._frequency,
-            reply_limit=REPLY_LIMIT,
+            fifo=FIFO,
             stream_limit=STREAM_LIMIT,
             clocked_wait_limit=0.0 if self._timer_waits else CLOCKED_WAIT_LIMIT,
         )

@@ -164,9 +164,18 @@ Step = Round | Sleep | Streaming
 class Compiler:
     """Turns batches into steps.
 
-    The FT232H answers into a 1 KiB FIFO. A host that writes on while that FIFO is full is
-    blocked for ever, so a round never asks for more than ``reply_limit`` bytes; a transfer
-    that needs more becomes a `Streaming` step of its own.
+    The FT232H answers into a 1 KiB FIFO, and stops when that is full; a host that goes on
+    writing then is blocked for ever. So either the replies of a round fit that FIFO, or its
+    commands fit the other one, from which the engine takes them as the host reads. A
+    transfer that asks for more than one FIFO becomes a `Streaming` step of its own.
+
+    Args:
+        pins: pins and their levels.
+        frequency: SCK in hertz.
+        fifo: bytes of either FIFO that may be relied on.
+        stream_limit: bytes of a round.
+        clocked_wait_limit: longest wait made by toggling SCK, in seconds; a longer one is
+            left to the host's clock.
     """
 
     def __init__(
@@ -174,13 +183,13 @@ class Compiler:
         pins: Pins,
         frequency: float,
         *,
-        reply_limit: int,
+        fifo: int,
         stream_limit: int,
         clocked_wait_limit: float,
     ) -> None:
         self._pins = pins
         self._frequency = frequency
-        self._reply_limit = reply_limit
+        self._fifo = fifo
         self._stream_limit = stream_limit
         self._clocked_wait_limit = clocked_wait_limit
 
@@ -190,7 +199,7 @@ class Compiler:
         reply = 0
         seconds = 0.0
         for op in ops:
-            if isinstance(op, Transfer) and op.read > self._reply_limit:
+            if isinstance(op, Transfer) and op.read > self._fifo:
                 piece, answer, busy = b"", 0, 0.0
             elif isinstance(op, Wait):
                 if op.seconds <= 0:
@@ -201,8 +210,9 @@ class Compiler:
             else:
                 piece = self._transfer(op)
                 answer, busy = op.read, (len(op.write) + op.read) * 8 / self._frequency
-            full = reply + answer > self._reply_limit
-            if stream and (not piece or full or len(stream) + len(piece) > self._stream_limit):
+            length = len(stream) + len(piece)
+            blocked = reply + answer > self._fifo and length > self._fifo
+            if stream and (not piece or blocked or length > self._stream_limit):
                 yield Round(bytes(stream), reply, seconds)
                 stream, reply, seconds = bytearray(), 0, 0.0
             if piece:

@@ -1,7 +1,7 @@
 """Which bytes the block-protection bits of a chip lock, and how to lift the lock.
 
-Ref: W25Q128JV Rev. F §7.1 and tables 7.1.16, 7.1.17 (BP, TB, SEC, CMP, SRP, SRL, WPS);
-MX25L12835F Rev. 1.6 table 2; N25Q128A Rev. K table 3; SST26VF064B DS20005119 table 5-6.
+Ref: W25Q128JV Rev. F chapter 7.1 (BP, TB, SEC, CMP, SRP, SRL, WPS); MX25L12835F PM1795 and
+N25Q128A, tables "Protected Area Sizes"; SST26VF064B DS20005119 table 5-6.
 Limits: individual block locks (WPS, dynamic and persistent protection bits) are not told by
 the status register; `ProtectionState.individual` says that they are in force.
 """

@@ -28,6 +28,10 @@ QUIRKS: Final[Mapping[str, str]] = MappingProxyType(
             "The top/bottom protection bit can be set once and never cleared; it must not be "
             "written while lifting a protection."
         ),
+        "wpsel": (
+            "WPSEL, bit 7 of the security register (2Bh), may have switched the part for ever to "
+            "individual block locks; the BP bits then mean nothing, and 98h unlocks."
+        ),
         "locked-at-power-up": (
             "Every block is write-locked after power-up; the global unlock command 98h, or the "
             "block-protection register, must be written before the first program or erase."
@@ -37,7 +41,7 @@ QUIRKS: Final[Mapping[str, str]] = MappingProxyType(
             "the read and the clear of its status, until the failure is cleared by 30h."
         ),
         "wrsr-clears-second-register": (
-            "A one-byte write of the status register (01h) clears the second register: both "
+            "A one-byte write of the status register (01h) may clear the second register: both "
             "bytes must always be written together."
         ),
         "address-register-survives": (
@@ -47,6 +51,14 @@ QUIRKS: Final[Mapping[str, str]] = MappingProxyType(
         "sector-map-configurable": (
             "Configuration bits move or remove the 4 KiB parameter sectors; the catalog "
             "describes the chip as delivered, SFDP says which map is on."
+        ),
+        "ready-per-die": (
+            "The status register is that of the active die: after an operation every die must "
+            "be asked whether it is ready (W25Q01JV)."
+        ),
+        "conservative-limits": (
+            "Times are longer limits of the part's family where its own data sheet, or the "
+            "revisions of it, could not settle the figure; SFDP or measured times are nearer."
         ),
         "low-power-mode": (
             "The chip is delivered in an ultra-low-power mode that is slower than the "

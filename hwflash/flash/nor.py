@@ -11,6 +11,7 @@ from hwflash.bus.spi import SpiBus, Transfer, Wait
 from hwflash.chip import opcodes
 from hwflash.chip.commands import THREE_BYTE_SPAN, CommandSet
 from hwflash.chip.model import Chip, Duration, ProtectionStyle
+from hwflash.chip.protection import sst26_bpr_length
 from hwflash.errors import ChipProtected, UsageError
 from hwflash.flash.device import EraseBlock, Geometry
 from hwflash.flash.pipeline import Page, PageProgrammer, StatusPoller
@@ -21,6 +22,9 @@ READ_CHUNK: Final = 1 << 20
 #: Share of the typical erase time to sleep before the first poll.
 ERASE_SLEEP: Final = 0.8
 ERASE_POLL: Final = 0.001
+#: Makers whose data sheets give 4Bh as Read Unique ID with 32 dummy clocks: Winbond,
+#: GigaDevice, Boya, Zbit, Puya, Fudan, XTX.
+UNIQUE_ID_MAKERS: Final = frozenset({0xEF, 0xC8, 0x68, 0x5E, 0x85, 0xA1, 0x0B})
 
 
 class NorFlash:
@@ -157,8 +161,19 @@ class NorFlash:
         """The SST26 block-protection register; None for other chips."""
         if self.chip.protection.style is not ProtectionStyle.SST26:
             return None
-        length = sst26_register_length(self.chip)
+        length = sst26_bpr_length(self.chip.size)
         return self.bus.execute([Transfer(bytes((opcodes.READ_BLOCK_PROTECTION,)), length)])[0]
+
+    def unique_id(self) -> str | None:
+        """The factory-set unique id in hex, or None when the chip has none that can be told.
+
+        Only parts of `UNIQUE_ID_MAKERS` are asked: elsewhere 4Bh is another command.
+        """
+        if self.chip.jedec_id[0] not in UNIQUE_ID_MAKERS:
+            return None
+        command = bytes((opcodes.READ_UNIQUE_ID, 0, 0, 0, 0))
+        found = self.bus.execute([Transfer(command, 8)])[0]
+        return None if len(set(found)) == 1 else found.hex()
 
     @contextmanager
     def unlocked(self) -> Generator[None]:
@@ -228,12 +243,3 @@ class NorFlash:
                 length=length,
                 size=self.chip.size,
             )
-
-
-def sst26_register_length(chip: Chip) -> int:
-    """Bytes of the SST26 block-protection register.
-
-    Ref: SST26VF064B data sheet DS20005119 table 5-6: one bit per 64 KiB block, two for each
-    of the eight 8 KiB and one for each of the two 32 KiB blocks at the ends.
-    """
-    return (chip.size // 0x10000 - 2 + 8 * 2 + 2) // 8

@@ -26,7 +26,7 @@ from hwflash.chip.commands import CommandSet
 from hwflash.chip.model import FailFlags
 from hwflash.errors import ChipError, ChipTimeout
 
-BATCH_PAGES: Final = 128
+BATCH_PAGES: Final = 256
 ATTEMPTS: Final = 8
 #: A chip may take this much longer than its data sheet's maximum before it is given up.
 MAXIMUM_MARGIN: Final = 2.0
@@ -45,47 +45,51 @@ class Page:
 class AdaptiveWait:
     """The wait after each page, found by trying.
 
-    Too short a wait costs retries, too long a wait costs every page. Above 2 % retries a
-    longer wait is tried, without any for a while a shorter one; a trial that does not make
-    the pages pass faster is taken back.
+    Too short a wait makes pages be skipped and sent again, too long a wait costs every page,
+    and where the best lies depends on the chip: one whose pages all take nearly the same time
+    wants a wait just above it, one with a few very slow pages does not want to wait for them
+    every time. So the time each proven page cost is what counts: a step in one direction is
+    kept while it makes pages cheaper, taken back and the other direction tried when not.
     """
 
-    STEP_UP: Final = 1.2
-    STEP_DOWN: Final = 0.95
-    RETRY_SHARE: Final = 0.02
-    CALM_BATCHES: Final = 4
-    HOLD_BATCHES: Final = 12
+    START: Final = 1.05
+    STEP: Final = 1.05
+    GAIN: Final = 0.995
+    WINDOW: Final = 512
+    HOLD: Final = 4
+    HOLD_LIMIT: Final = 64
 
     def __init__(self, typical: float, maximum: float) -> None:
-        self.seconds = typical
         self._floor = typical / 2
-        self._ceiling = maximum
-        self._before: tuple[float, float] | None = None
-        self._calm = 0
+        self._ceiling = max(maximum, typical * self.START)
+        self.seconds = typical * self.START
+        self._best: tuple[float, float] | None = None
+        self._factor = self.STEP
         self._hold = 0
+        self._next_hold = self.HOLD
+        self._pages = 0
+        self._spent = 0.0
 
-    def observe(self, pages: int, retries: int, seconds: float) -> None:
-        """Learn from one batch: its pages, how many must be repeated, how long it took."""
-        cost = seconds / max(pages - retries, 1)
-        if self._before is not None:
-            wait, old_cost = self._before
-            self._before = None
-            if cost >= old_cost:
-                self.seconds = wait
-                self._hold = self.HOLD_BATCHES
-                return
-        self._calm = 0 if retries else self._calm + 1
+    def observe(self, proven: int, seconds: float) -> None:
+        """Learn from one batch: how many pages it proved and what it took altogether."""
+        self._pages += proven
+        self._spent += seconds
+        if self._pages < self.WINDOW:
+            return
+        cost = self._spent / self._pages
+        self._pages, self._spent = 0, 0.0
         if self._hold:
             self._hold -= 1
-        elif retries > pages * self.RETRY_SHARE:
-            self._try(self.seconds * self.STEP_UP, cost)
-        elif self._calm >= self.CALM_BATCHES:
-            self._calm = 0
-            self._try(self.seconds * self.STEP_DOWN, cost)
-
-    def _try(self, wait: float, cost: float) -> None:
-        self._before = (self.seconds, cost)
-        self.seconds = min(max(wait, self._floor), self._ceiling)
+            self._best = (self.seconds, cost)
+            return
+        if self._best is not None and cost > self._best[1] * self.GAIN:
+            self.seconds = self._best[0]
+            self._best = None
+            self._factor = 1 / self._factor
+            self._hold, self._next_hold = self._next_hold, min(self._next_hold * 2, self.HOLD_LIMIT)
+            return
+        self._best = (self.seconds, cost)
+        self.seconds = min(max(self.seconds * self._factor, self._floor), self._ceiling)
 
 
 class StatusPoller:
@@ -174,7 +178,7 @@ class PageProgrammer:
 
     Attributes:
         programs: page programs sent.
-        retries: pages that were not proven programmed at the first go.
+        retries: pages that had to be sent again.
         wait: the adaptive wait, kept from call to call.
     """
 
@@ -204,45 +208,51 @@ class PageProgrammer:
         queue = deque((page, 0) for page in pages)
         while queue:
             batch = [queue.popleft() for _ in range(min(BATCH_PAGES, len(queue)))]
-            suspects = self._batch([page for page, _ in batch])
-            again: list[tuple[Page, int]] = []
-            for page, attempts in batch:
-                if page.address not in suspects or self._holds(page):
-                    continue
-                if attempts + 1 >= ATTEMPTS:
+            before = self._bus.clock.now()
+            doubts = self._batch([page for page, _ in batch])
+            missing = self._missing([page for page, _ in batch if page.address in doubts])
+            again = [
+                (page, attempts + doubts[page.address])
+                for page, attempts in batch
+                if page.address in missing
+            ]
+            for page, attempts in again:
+                if attempts >= ATTEMPTS:
                     raise ChipError(
                         f"the page at 0x{page.address:06X} cannot be programmed: "
-                        f"{ATTEMPTS} attempts left it unchanged",
+                        f"the chip was ready {ATTEMPTS} times and left it as it was",
                         code="chip.program-refused",
                         address=page.address,
                         attempts=ATTEMPTS,
                     )
-                again.append((page, attempts + 1))
             queue.extendleft(reversed(again))
+            self.retries += len(again)
+            self.wait.observe(len(batch) - len(again), self._bus.clock.now() - before)
             if done is not None:
-                repeat = {page.address for page, _ in again}
-                done([page for page, _ in batch if page.address not in repeat])
+                done([page for page, _ in batch if page.address not in missing])
 
-    def _batch(self, pages: Sequence[Page]) -> set[int]:
-        """Program a batch blind; the addresses of the pages it does not prove."""
-        before = self._bus.clock.now()
+    def _batch(self, pages: Sequence[Page]) -> dict[int, bool]:
+        """Program a batch blind.
+
+        Returns:
+            The address of each page whose status does not prove it; True if the chip was
+            ready for it. A page that was skipped because the one before it took long has not
+            been tried; the first page of a batch always is, so every batch gets on.
+        """
         answers = self._bus.execute([op for page in pages for op in self._page_ops(page)])
-        seconds = self._bus.clock.now() - before
         self.programs += len(pages)
-        suspects: set[int] = set()
+        doubts: dict[int, bool] = {}
         finished = True
         for page, pre, post in zip(pages, answers[1::5], answers[4::5], strict=True):
             if not finished or pre[0] & _READY_MASK != opcodes.STATUS_WEL:
-                suspects.add(page.address)
+                doubts[page.address] = finished
             finished = not post[0] & opcodes.STATUS_WIP
         last = pages[-1].address
         if not finished:
             self._poller.wait_ready(self._time.maximum, 0.0, "page program", last)
         else:
             self._poller.check_failure(last, answers[-1][0])
-        self.retries += len(suspects)
-        self.wait.observe(len(pages), len(suspects), seconds)
-        return suspects
+        return doubts
 
     def _page_ops(self, page: Page) -> tuple[Op, ...]:
         status = Transfer(bytes((opcodes.READ_STATUS_1,)), 1)
@@ -254,10 +264,15 @@ class PageProgrammer:
             status,
         )
 
-    def _holds(self, page: Page) -> bool:
-        """Whether the chip already holds what the page should become.
+    def _missing(self, suspects: Sequence[Page]) -> set[int]:
+        """Addresses of the pages that the chip does not hold.
 
         Reading first keeps a page from being programmed twice, which chips with ECC dislike.
         """
-        command = Transfer(self._commands.read(page.address), len(page.data))
-        return self._bus.execute([command])[0] == page.data
+        reads = [Transfer(self._commands.read(page.address), len(page.data)) for page in suspects]
+        answers = self._bus.execute(reads) if reads else []
+        return {
+            page.address
+            for page, found in zip(suspects, answers, strict=True)
+            if found != page.data
+        }

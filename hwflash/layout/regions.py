@@ -61,6 +61,11 @@ class RegionMap:
             raise problem
         self._by_name = {region.name: region for region in self._regions}
 
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """All regions in address order, a parent before its children."""
+        return self._regions
+
     def __iter__(self) -> Iterator[Region]:
         return iter(self._regions)
 

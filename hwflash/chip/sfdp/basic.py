@@ -40,12 +40,14 @@ DEFAULT_PAGE: Final = 256
 MAX_SIZE: Final = 1 << 32
 MIN_SIZE: Final = 4096
 
-_ERASE_UNITS: Final = (1e-3, 16e-3, 128e-3, 1.0)
-_CHIP_ERASE_UNITS: Final = (16e-3, 256e-3, 4.0, 64.0)
-_PAGE_UNITS: Final = (8e-6, 64e-6)
-_BYTE_UNITS: Final = (1e-6, 8e-6)
-_LATENCY_UNITS: Final = (128e-9, 1e-6, 8e-6, 64e-6)
-_INTERVAL: Final = 64e-6
+# Units in nanoseconds: whole numbers keep 40 x 8 us at 0.00032 s exactly.
+_ERASE_UNITS: Final = (1_000_000, 16_000_000, 128_000_000, 1_000_000_000)
+_CHIP_ERASE_UNITS: Final = (16_000_000, 256_000_000, 4_000_000_000, 64_000_000_000)
+_PAGE_UNITS: Final = (8_000, 64_000)
+_BYTE_UNITS: Final = (1_000, 8_000)
+_LATENCY_UNITS: Final = (128, 1_000, 8_000, 64_000)
+_INTERVAL: Final = 64_000
+_SECOND: Final = 1_000_000_000
 
 _ADDRESS_BYTES: Final = tuple(AddressBytes)
 _QUAD_ENABLE: Final = tuple(QuadEnable)
@@ -62,16 +64,19 @@ _READS: Final = (
 )
 
 _T = TypeVar("_T")
+# 21h, 5Ch and DCh are the 4-byte forms of 20h, 52h and D8h; S28HS lists nothing else.
+_FOUR_BYTE_ERASES: Final = frozenset({0x21, 0x5C, 0xDC})
+
 _Words = Mapping[int, Mapping[str, int]]
 
 
-def _time(word: Mapping[str, int], name: str, units: tuple[float, ...]) -> float:
+def _nanoseconds(word: Mapping[str, int], name: str, units: tuple[int, ...]) -> int:
     return (word[f"{name}_count"] + 1) * units[word[f"{name}_units"]]
 
 
-def _span(word: Mapping[str, int], name: str, units: tuple[float, ...], maximum: int) -> Duration:
-    typical = _time(word, name, units)
-    return Duration(typical, typical * 2 * (maximum + 1))
+def _span(word: Mapping[str, int], name: str, units: tuple[int, ...], maximum: int) -> Duration:
+    typical = _nanoseconds(word, name, units)
+    return Duration(typical / _SECOND, typical * 2 * (maximum + 1) / _SECOND)
 
 
 def _size(word: Mapping[str, int], notes: list[Note], offset: int) -> int:
@@ -146,6 +151,10 @@ def _erases(words: _Words, size: int, notes: list[Note]) -> tuple[BasicErase, ..
         if 10 in words:
             time = _span(words[10], f"erase_{index}", _ERASE_UNITS, words[10]["maximum"])
         found.append(BasicErase(index, 1 << exponent, opcode, time))
+    always = [item for item in found if item.opcode in _FOUR_BYTE_ERASES]
+    if always:
+        names = ", ".join(f"{item.opcode:02X}h" for item in always)
+        notes.append(Note("4byte-erase-opcode-in-bfpt", f"{names} always take 4 address bytes"))
     counts = Counter(item.opcode for item in found)
     for opcode, count in counts.items():
         if count > 1:
@@ -187,10 +196,10 @@ def _suspend(words: _Words) -> Suspend | None:
         opcodes["erase_resume"],
         opcodes["program_suspend"],
         opcodes["program_resume"],
-        _time(times, "erase_latency", _LATENCY_UNITS),
-        (times["erase_interval"] + 1) * _INTERVAL,
-        _time(times, "program_latency", _LATENCY_UNITS),
-        (times["program_interval"] + 1) * _INTERVAL,
+        _nanoseconds(times, "erase_latency", _LATENCY_UNITS) / _SECOND,
+        (times["erase_interval"] + 1) * _INTERVAL / _SECOND,
+        _nanoseconds(times, "program_latency", _LATENCY_UNITS) / _SECOND,
+        (times["program_interval"] + 1) * _INTERVAL / _SECOND,
         times["erase_prohibited"],
         times["program_prohibited"],
     )
@@ -200,7 +209,9 @@ def _power_down(words: _Words) -> PowerDown | None:
     if 14 not in words or words[14]["unsupported"]:
         return None
     word = words[14]
-    return PowerDown(word["enter"], word["exit"], _time(word, "exit_delay", _LATENCY_UNITS))
+    return PowerDown(
+        word["enter"], word["exit"], _nanoseconds(word, "exit_delay", _LATENCY_UNITS) / _SECOND
+    )
 
 
 def _quad(words: _Words) -> QuadSettings | None:
@@ -255,13 +266,21 @@ def _flags(kind: Callable[[int], _T], value: int | None) -> _T | None:
     return None if value is None else kind(value)
 
 
+def _words(table: bytes) -> tuple[tuple[int, ...], _Words]:
+    """The dwords as numbers, and the known ones taken apart."""
+    count = len(table) // 4
+    parts = {number: table[4 * number - 4 : 4 * number] for number in range(1, count + 1)}
+    words = {number: fields(BFPT[number], parts[number]) for number in parts if number in BFPT}
+    return tuple(int.from_bytes(part, "little") for part in parts.values()), words
+
+
 def parse_basic(
     table: bytes, revision: tuple[int, int], offset: int
 ) -> tuple[BasicFlash, tuple[Note, ...]]:
     """Decode a Basic Flash Parameter Table.
 
     Args:
-        table: its bytes, as many whole dwords as there are.
+        table: its bytes, at least `MIN_DWORDS` dwords.
         revision: major and minor of the table, from its header.
         offset: its address, for error messages.
 
@@ -269,27 +288,20 @@ def parse_basic(
         The decoded table and the oddities met.
 
     Raises:
-        SfdpError: ``sfdp.bfpt`` (shorter than 9 dwords) or ``sfdp.density``.
+        SfdpError: ``sfdp.density``.
     """
-    count = len(table) // 4
-    if count < MIN_DWORDS:
-        raise SfdpError(
-            f"a basic flash parameter table has at least 9 dwords, this one has {count}",
-            code="sfdp.bfpt",
-            offset=offset,
-            dwords=count,
-        )
-    parts = {number: table[4 * number - 4 : 4 * number] for number in range(1, count + 1)}
-    words = {number: fields(BFPT[number], parts[number]) for number in parts if number in BFPT}
+    dwords, words = _words(table)
     notes: list[Note] = []
-    if count < FULL_DWORDS:
-        text = f"{count} dwords: not all times, resets and address modes are told"
+    if len(dwords) < FULL_DWORDS:
+        text = f"{len(dwords)} dwords: not all times, resets and address modes are told"
         notes.append(Note("bfpt-short", text))
+    if 11 not in words:
+        notes.append(Note("times-assumed", "no erase and program times are told"))
     size = _size(words[2], notes, offset)
     first = words[1]
     basic = BasicFlash(
         revision=revision,
-        dwords=tuple(int.from_bytes(part, "little") for part in parts.values()),
+        dwords=dwords,
         size=size,
         address_bytes=_address_bytes(first, size, notes),
         erase_4k_opcode=first["erase_4k_opcode"] if first["erase_4k"] == 1 else None,

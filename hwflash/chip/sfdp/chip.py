@@ -32,7 +32,7 @@ from hwflash.chip.sfdp.basic_types import (
     ResetMethods,
     StatusWrite,
 )
-from hwflash.chip.sfdp.decode import Sfdp
+from hwflash.chip.sfdp.decode import THREE_BYTE_LIMIT, Sfdp
 from hwflash.chip.sfdp.header import Note
 from hwflash.chip.sfdp.sector_map import (
     ConfigurationMap,
@@ -43,12 +43,12 @@ from hwflash.chip.sfdp.sector_map import (
 from hwflash.errors import ChipUnsupported, SfdpError
 
 # Times for tables without dwords 10 and 11 (JESD216 1.0). Typical as in 3 V parts of that
-# generation; maximum at least that of the slowest real table with times (MX25L25645G: 4 KiB
-# 420 ms, 64 KiB 3.9 s, page 4.0 ms, all rounded upwards), so that a good chip never times out.
-DEFAULT_PAGE_PROGRAM: Final = Duration(0.7e-3, 5e-3)
-DEFAULT_ERASE_4K: Final = Duration(0.06, 0.5)
-DEFAULT_ERASE_32K: Final = Duration(0.25, 2.0)
-DEFAULT_ERASE_64K: Final = Duration(0.4, 4.0)
+# generation (W25Q128JV, MX25L12835F); no maximum is below that of any shipped table that tells
+# one, so that a good chip never times out.
+DEFAULT_PAGE_PROGRAM: Final = Duration(0.7e-3, 12.5e-3)
+DEFAULT_ERASE_4K: Final = Duration(0.06, 1.0)
+DEFAULT_ERASE_32K: Final = Duration(0.2, 3.5)
+DEFAULT_ERASE_64K: Final = Duration(0.3, 6.5)
 
 # No NOR flash in the field programs more at once; 2 KiB pages mark the parts of other kinds.
 MAX_PAGE: Final = 1024
@@ -63,7 +63,6 @@ _MICRON: Final = frozenset({0x20, 0x2C})
 _MICRON_STACKED: Final = 1 << 27
 
 _ENTER: Final = (
-    (EnterMethods.ALWAYS, EnterFourByte.ALWAYS),
     (EnterMethods.B7, EnterFourByte.B7),
     (EnterMethods.WREN_B7, EnterFourByte.WREN_B7),
     (EnterMethods.BANK_REGISTER, EnterFourByte.BANK_REGISTER),
@@ -114,7 +113,7 @@ def _usable(sfdp: Sfdp, items: Iterable[BasicErase], notes: list[Note]) -> tuple
 
 def _uniform(sfdp: Sfdp) -> EraseLayout:
     notes: list[Note] = []
-    basic = sfdp.basic
+    basic = sfdp.bfpt
     types = _usable(sfdp, basic.erases, notes)
     if not types and not basic.erases and basic.erase_4k_opcode not in (None, 0x00, 0xFF):
         text = f"no erase type but 4 KiB by {basic.erase_4k_opcode:02X}h of dword 1"
@@ -161,13 +160,13 @@ def erase_layout(sfdp: Sfdp, answers: Sequence[int] | None = None) -> EraseLayou
     """
     if sfdp.sector_map is None:
         return _uniform(sfdp)
-    size = sfdp.basic.size
+    size = sfdp.bfpt.size
     chosen, found = select_map(sfdp.sector_map, answers, size)
     notes = list(found)
     regions: list[EraseRegion] = []
     start = 0
     for region in _fitted(chosen, size):
-        here = [item for item in sfdp.basic.erases if item.index in region.erase_types]
+        here = [item for item in sfdp.bfpt.erases if item.index in region.erase_types]
         types = _usable(sfdp, here, notes)
         if not types:
             raise SfdpError(
@@ -188,14 +187,17 @@ def erase_regions(sfdp: Sfdp, answers: Sequence[int] | None = None) -> tuple[Era
 
 
 def addressing(sfdp: Sfdp) -> Addressing:
-    """Address widths: DWORD 1, the methods of dword 16, and the 4-byte table.
+    """Address widths: dword 1, the methods of dword 16, and the 4-byte table.
 
-    Ways that change non-volatile registers (B1h) are never chosen.
+    Dword 1 rules: 3-byte parts up to 16 MiB fill the methods with ones (MX25R6435F), "always"
+    included. Ways that change non-volatile registers (B1h) are never chosen.
     """
-    basic = sfdp.basic
+    basic = sfdp.bfpt
     opcodes_4byte = sfdp.four_byte is not None and sfdp.four_byte.complete
     if basic.address_bytes is AddressBytes.FOUR:
         return Addressing(False, EnterFourByte.ALWAYS, opcodes_4byte)
+    if basic.address_bytes is AddressBytes.THREE and basic.size <= THREE_BYTE_LIMIT:
+        return Addressing(True, EnterFourByte.NONE, opcodes_4byte)
     methods = basic.enter_4byte
     if methods is None:
         # 9-dword tables: B7h is all that chips of that time knew; some want 06h before it,
@@ -204,12 +206,12 @@ def addressing(sfdp: Sfdp) -> Addressing:
         enter = EnterFourByte.WREN_B7 if told else EnterFourByte.NONE
         return Addressing(True, enter, opcodes_4byte)
     enter = next((way for method, way in _ENTER if method in methods), EnterFourByte.NONE)
-    return Addressing(enter is not EnterFourByte.ALWAYS, enter, opcodes_4byte)
+    return Addressing(True, enter, opcodes_4byte)
 
 
 def _refuse(sfdp: Sfdp, jedec_id: bytes) -> None:
     facts = _ERASED_VALUES.get(jedec_id[:3])
-    page = sfdp.basic.page_size
+    page = sfdp.bfpt.page_size
     if facts is not None:
         part, erased = facts
         raise ChipUnsupported(
@@ -273,7 +275,7 @@ def to_chip(
         SfdpError: as `erase_layout`.
     """
     _refuse(sfdp, jedec_id)
-    basic = sfdp.basic
+    basic = sfdp.bfpt
     reset = basic.reset or ResetMethods(0)
     polling = basic.polling or Polling(0)
     down = basic.power_down

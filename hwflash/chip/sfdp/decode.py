@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from hwflash.chip.sfdp.basic import MIN_DWORDS, parse_basic
-from hwflash.chip.sfdp.basic_types import AddressBytes, BasicFlash, EnterMethods
+from hwflash.chip.sfdp.basic_types import (
+    AddressBytes,
+    BasicFlash,
+    EnterMethods,
+    ExitMethods,
+)
 from hwflash.chip.sfdp.four_byte import FourByteInstructions, parse_four_byte
 from hwflash.chip.sfdp.header import (
     BASIC,
@@ -27,7 +32,13 @@ from hwflash.chip.sfdp.header import (
 from hwflash.chip.sfdp.sector_map import SectorMap, parse_sector_map
 from hwflash.errors import SfdpError
 
-_THREE_BYTE_LIMIT: Final = 1 << 24
+THREE_BYTE_LIMIT: Final = 1 << 24  # 16 MiB, the reach of a 3-byte address
+_REVERSIBLE: Final = (
+    EnterMethods.B7
+    | EnterMethods.WREN_B7
+    | EnterMethods.BANK_REGISTER
+    | EnterMethods.EXTENDED_ADDRESS_REGISTER
+)
 _TEXT: Final = re.compile(rb"[ -~]{6,}")
 _FILLER: Final = frozenset(b"\x00\xff")
 
@@ -53,7 +64,7 @@ class Sfdp:
         revision: major and minor of the SFDP structure.
         access_protocol: byte 7 of the header, FFh for 1S-1S-1S.
         headers: every parameter header.
-        basic: the basic flash parameter table in force, the newest of several.
+        bfpt: the basic flash parameter table in force, the newest of several.
         four_byte: the 4-byte address instruction table.
         sector_map: the sector map.
         tables: every other table, raw.
@@ -63,7 +74,7 @@ class Sfdp:
     revision: tuple[int, int]
     access_protocol: int
     headers: tuple[ParameterHeader, ...]
-    basic: BasicFlash
+    bfpt: BasicFlash
     four_byte: FourByteInstructions | None
     sector_map: SectorMap | None
     tables: tuple[RawTable, ...]
@@ -72,7 +83,7 @@ class Sfdp:
     @property
     def size(self) -> int:
         """Bytes of flash."""
-        return self.basic.size
+        return self.bfpt.size
 
     @property
     def vendor_tables(self) -> tuple[RawTable, ...]:
@@ -164,20 +175,27 @@ def _strays(data: bytes, header: Header, headers: tuple[ParameterHeader, ...]) -
 
 def _address_notes(basic: BasicFlash, four_byte: FourByteInstructions | None) -> list[Note]:
     """How a chip above 16 MiB is reached, if the tables leave that open."""
-    if basic.size <= _THREE_BYTE_LIMIT or basic.address_bytes is AddressBytes.FOUR:
-        return []
     notes: list[Note] = []
-    methods = basic.enter_4byte
-    dedicated = four_byte is not None and four_byte.complete
-    if methods is not None and EnterMethods.OPCODES in methods and four_byte is None:
+    methods = basic.enter_4byte or EnterMethods(0)
+    if EnterMethods.ALWAYS in methods and basic.address_bytes is not AddressBytes.FOUR:
+        text = f"dword 16 says always 4 address bytes, dword 1 says {basic.address_bytes}"
+        notes.append(Note("always-4byte-contradicted", text))
+    if basic.size <= THREE_BYTE_LIMIT or basic.address_bytes is AddressBytes.FOUR:
+        return notes
+    if EnterMethods.OPCODES in methods and four_byte is None:
         text = "4-byte commands exist, but no table tells which"
         notes.append(Note("4byte-opcodes-without-4bait", text))
-    known = ~(EnterMethods.OPCODES | EnterMethods.NONVOLATILE_REGISTER)
-    if methods is None and basic.address_bytes is AddressBytes.THREE_OR_FOUR:
-        if not dedicated:
-            text = "not told how the 4-byte mode is entered: 06h and B7h are assumed"
-            notes.append(Note("4byte-entry-assumed", text))
-    elif not dedicated and not (methods or EnterMethods(0)) & known:
+    by_b7 = methods & (EnterMethods.B7 | EnterMethods.WREN_B7)
+    left_by = (basic.exit_4byte or ExitMethods(0)) & (ExitMethods.E9 | ExitMethods.WREN_E9)
+    if by_b7 and not left_by:
+        text = "B7h enters the 4-byte mode, but E9h does not leave it"
+        notes.append(Note("4byte-exit-without-e9", text))
+    if four_byte is not None and four_byte.complete:
+        return notes
+    if basic.enter_4byte is None and basic.address_bytes is AddressBytes.THREE_OR_FOUR:
+        text = "not told how the 4-byte mode is entered: 06h and B7h are assumed"
+        notes.append(Note("4byte-entry-assumed", text))
+    elif not methods & _REVERSIBLE:
         text = "no way to addresses above 16 MiB is told"
         notes.append(Note("4byte-entry-unknown", text))
     return notes

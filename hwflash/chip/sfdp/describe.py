@@ -16,14 +16,12 @@ from hwflash.errors import SfdpError
 def plain(value: object) -> object:
     """Turn a decoded value into dicts, lists, strings and numbers.
 
-    Bytes become hex, flags a list of lower-case names, other enums their value.
+    Flags become a list of lower-case names, other enums their value.
     """
     if isinstance(value, Flag):
         return [str(item.name).lower() for item in type(value) if item in value]
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, bytes):
-        return value.hex()
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
@@ -38,7 +36,7 @@ def describe(sfdp: Sfdp) -> dict[str, object]:
     """Everything a table says, JSON-ready; numbers are plain integers, times seconds.
 
     Keys: ``revision`` ("1.6"), ``access_protocol``, ``tables`` (headers with name, id in hex,
-    and the bytes of those not decoded), ``basic``, ``four_byte``, ``sector_map``,
+    and the bytes of those not decoded), ``bfpt``, ``four_byte``, ``sector_map``,
     ``read_modes`` {``3-byte``, ``4-byte``}, ``erase_regions`` (as without detection; empty when
     the tables give none), ``addressing``, ``notes``.
     """
@@ -65,14 +63,14 @@ def describe(sfdp: Sfdp) -> dict[str, object]:
     else:
         regions = plain(layout.regions)
         notes += layout.notes
-    modes = {"3-byte": plain(read_modes(sfdp.basic, None))}
+    modes = {"3-byte": plain(read_modes(sfdp.bfpt, None))}
     if sfdp.four_byte is not None:
-        modes["4-byte"] = plain(read_modes(sfdp.basic, sfdp.four_byte))
+        modes["4-byte"] = plain(read_modes(sfdp.bfpt, sfdp.four_byte))
     return {
         "revision": f"{sfdp.revision[0]}.{sfdp.revision[1]}",
         "access_protocol": sfdp.access_protocol,
         "tables": tables,
-        "basic": plain(sfdp.basic),
+        "bfpt": plain(sfdp.bfpt),
         "four_byte": plain(sfdp.four_byte),
         "sector_map": plain(sfdp.sector_map),
         "read_modes": modes,

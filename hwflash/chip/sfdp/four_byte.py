@@ -135,8 +135,10 @@ def read_modes(basic: BasicFlash, four_byte: FourByteInstructions | None) -> tup
     )
     if four_byte is None:
         return known
+    # Macronix octal parts list 7Ch, which is a 4-byte command already, in the basic table.
+    forms = {**{four: four for four in four_byte.reads.values()}, **four_byte.reads}
     return tuple(
-        ReadMode(mode.protocol, four_byte.reads[mode.opcode], mode.mode_clocks, mode.wait_states)
+        ReadMode(mode.protocol, forms[mode.opcode], mode.mode_clocks, mode.wait_states)
         for mode in known
-        if mode.opcode in four_byte.reads
+        if mode.opcode in forms
     )

@@ -1,0 +1,177 @@
+"""Asking a chip what it is.
+
+Everything is asked twice: an id that changes between two reads is an unstable bus, and
+nothing else the bus says can then be believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hwflash.bus.spi import SpiBus, Transfer, Wait
+from hwflash.chip import opcodes, sfdp
+from hwflash.chip.identity import Resolved, manufacturer_name, resolve
+from hwflash.chip.model import Chip
+from hwflash.errors import (
+    BusUnstable,
+    ChipAbsent,
+    ChipUnknown,
+    ChipUnsupported,
+    HwflashError,
+    SfdpError,
+)
+
+#: Gives the catalog parts that answer with an id.
+CandidateLookup = Callable[[bytes], Sequence[Chip]]
+
+ID_LENGTH: Final = 6
+SIGNATURE: Final = b"SFDP"
+#: Release from deep power-down takes up to 30 µs (tRES1 of common parts: 3 to 30 µs).
+WAKE_SECONDS: Final = 35e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a chip answered and what it was taken for.
+
+    Attributes:
+        jedec_id: the three bytes after 9Fh.
+        extended_id: six bytes after 9Fh; the last three mean something on some parts only.
+        resolved: chip, source and conflicts.
+        sfdp: decoded tables, or None when the chip has none.
+        sfdp_bytes: the raw tables, or None.
+        problem: why the tables it has could not be used, or None.
+    """
+
+    jedec_id: bytes
+    extended_id: bytes
+    resolved: Resolved
+    sfdp: sfdp.Sfdp | None
+    sfdp_bytes: bytes | None
+    problem: HwflashError | None
+
+    @property
+    def chip(self) -> Chip:
+        """What the chip is."""
+        return self.resolved.chip
+
+
+def read_id(bus: SpiBus) -> bytes:
+    """Wake the chip and read its id twice.
+
+    Raises:
+        ChipAbsent: all 00 or all FF.
+        BusUnstable: two reads, two ids.
+    """
+    command = Transfer(bytes((opcodes.READ_JEDEC_ID,)), ID_LENGTH)
+    wake = Transfer(bytes((opcodes.RELEASE_POWER_DOWN,)))
+    _, _, first, second = bus.execute([wake, Wait(WAKE_SECONDS), command, command])
+    if first[:3] != second[:3]:
+        raise BusUnstable(
+            f"two reads of the chip's id gave {first[:3].hex()} and {second[:3].hex()}",
+            first=first[:3].hex(),
+            second=second[:3].hex(),
+        )
+    if first[:3] in (b"\0\0\0", b"\xff\xff\xff"):
+        raise ChipAbsent(
+            f"no chip answers: its id reads {first[:3].hex()}", jedec_id=first[:3].hex()
+        )
+    return first
+
+
+def read_sfdp(bus: SpiBus) -> bytes | None:
+    """The SFDP area, or None when the chip has none.
+
+    Raises:
+        BusUnstable: two reads, two answers.
+        SfdpError: there is a signature, and what follows is no SFDP.
+    """
+    data = _sfdp_bytes(bus, 8)
+    if data[:4] != SIGNATURE:
+        return None
+    while (needed := sfdp.length_needed(data)) > len(data):
+        data = _sfdp_bytes(bus, needed)
+    again = _sfdp_bytes(bus, len(data))
+    if again != data:
+        raise BusUnstable(
+            "two reads of the chip's SFDP tables differ", code="chip.unstable", length=len(data)
+        )
+    return data
+
+
+def identify(
+    bus: SpiBus,
+    candidates_for: CandidateLookup,
+    *,
+    override: Chip | None = None,
+    size: int | None = None,
+) -> Identity:
+    """Find out what chip is on the bus.
+
+    Args:
+        bus: the bus.
+        candidates_for: gives the catalog parts for an id.
+        override: the part the user insists on.
+        size: the size in bytes the user insists on.
+
+    Raises:
+        ChipAbsent: nothing answers.
+        BusUnstable: it does not answer twice the same.
+        ChipUnknown: neither SFDP nor catalog describes it.
+        ChipUnsupported: it is described, and is not a NOR flash hwflash can treat.
+    """
+    extended = read_id(bus)
+    jedec_id = extended[:3]
+    candidates = candidates_for(extended)
+    tables: sfdp.Sfdp | None = None
+    described: Chip | None = None
+    problem: HwflashError | None = None
+    raw: bytes | None = None
+    try:
+        raw = read_sfdp(bus)
+        if raw is not None:
+            tables = sfdp.parse(raw)
+            described = _describe(bus, tables, jedec_id)
+    except (SfdpError, ChipUnsupported) as exc:
+        # A part named by the user, or a catalog entry, can still make sense of the chip, but
+        # never of one whose own tables say that it is no ordinary NOR flash.
+        if isinstance(exc, ChipUnsupported) and override is None:
+            raise
+        problem = exc
+    if described is None and not candidates and override is None and problem is not None:
+        raise ChipUnknown(
+            f"the chip answers id {jedec_id.hex()}; its SFDP cannot be used ({problem}) "
+            "and it is not in the catalog",
+            jedec_id=jedec_id.hex(),
+            manufacturer=manufacturer_name(jedec_id),
+            sfdp_error=problem.code,
+        ) from problem
+    resolved = resolve(jedec_id, described, candidates, override=override, size=size)
+    return Identity(jedec_id, extended, resolved, tables, raw, problem)
+
+
+def _describe(bus: SpiBus, tables: sfdp.Sfdp, jedec_id: bytes) -> Chip:
+    """The chip by its own tables; asks it which of several sector maps is in force."""
+    answers = [_detect(bus, command) for command in sfdp.detection_commands(tables)]
+    part = f"SFDP-{jedec_id.hex()}"
+    return sfdp.to_chip(tables, jedec_id, answers, part, manufacturer_name(jedec_id))
+
+
+def _detect(bus: SpiBus, command: sfdp.DetectionCommand) -> int:
+    """One sector-map detection command; the answer byte, not yet masked.
+
+    A variable address length is taken as 3 and a variable latency as 8 clocks, which is how
+    the parts that use them (S25FS-S, SEMPER) leave the factory.
+    """
+    width = 3 if command.address_bytes is None else command.address_bytes
+    clocks = 8 if command.latency is None else command.latency
+    address = (command.address % (1 << 8 * width)).to_bytes(width, "big") if width else b""
+    sent = bytes((command.opcode,)) + address + b"\0" * -(-clocks // 8)
+    return bus.execute([Transfer(sent, 1)])[0][0]
+
+
+def _sfdp_bytes(bus: SpiBus, length: int) -> bytes:
+    """``length`` bytes of the SFDP area from 0 (Ref: JESD216F §5: 5Ah, 24 bits, 8 dummies)."""
+    return bus.execute([Transfer(bytes((opcodes.READ_SFDP, 0, 0, 0, 0)), length)])[0]

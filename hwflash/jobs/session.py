@@ -1,0 +1,429 @@
+"""A programmer opened and its chip identified: where every job begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, cast, get_args
+
+from hwflash.boards import Board
+from hwflash.bus.discovery import find_all, select
+from hwflash.bus.ftdi import Ft232hBus, PinUse
+from hwflash.bus.spi import SpiBus
+from hwflash.bus.url import ProgrammerUrl, parse_url
+from hwflash.chip import catalog, dumps
+from hwflash.chip.model import Chip
+from hwflash.chip.protection import ProtectionState, locked
+from hwflash.errors import (
+    ChipError,
+    ChipProtected,
+    ChipUnsupported,
+    HwflashError,
+    ProgrammerAbsent,
+    ProgrammerError,
+    UsageError,
+)
+from hwflash.flash.identify import Identity, identify
+from hwflash.flash.nor import NorFlash
+from hwflash.jobs.lock import ProgrammerLock
+from hwflash.progress import Reporter
+from hwflash.sim.faults import Faults
+from hwflash.sim.die_timing import Timing
+from hwflash.sim.programmer import SimulatedProgrammer
+from hwflash.state import state_dir
+from hwflash.units import Range
+
+ENVIRONMENT: Final = "HWFLASH_PROGRAMMER"
+DEFAULT_FREQUENCY: Final = 30e6
+#: The FT232H drives its pins at 3.3 V.
+ADAPTER_VOLTS: Final = 3.3
+VOLTAGE_TOLERANCE: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user said about programmer and chip.
+
+    Attributes:
+        programmer: URL, or None to take the environment's, the board's, or the only one.
+        board: the board, or None.
+        chip: name of the part the user insists on.
+        chip_file: catalog file to look it up in first.
+        size: size of the chip the user insists on, in bytes.
+        frequency: highest SCK in hertz, or None for the board's or the default.
+        allow_voltage: the user says a chip below 3.3 V is properly level-shifted.
+        environ: environment variables.
+    """
+
+    programmer: str | None = None
+    board: Board | None = None
+    chip: str | None = None
+    chip_file: Path | None = None
+    size: int | None = None
+    frequency: float | None = None
+    allow_voltage: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+@dataclass(slots=True)
+class Programmer:
+    """An open programmer.
+
+    Attributes:
+        url: URL that opens it again.
+        name: how messages call it.
+        bus: the bus.
+        simulated: time is modelled, not real.
+        release: closes everything that stands behind the bus.
+    """
+
+    url: str
+    name: str
+    bus: SpiBus
+    simulated: bool
+    release: Callable[[], None]
+
+
+class Session:
+    """A programmer and the chip on it.
+
+    Attributes:
+        programmer: the programmer.
+        identity: what the chip answered.
+        flash: the chip as a flash device.
+        board: the board, or None.
+    """
+
+    def __init__(self, programmer: Programmer, identity: Identity, board: Board | None) -> None:
+        self.programmer = programmer
+        self.identity = identity
+        self.board = board
+        self.flash = NorFlash(programmer.bus, identity.chip)
+        self._started = programmer.bus.clock.now()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def chip(self) -> Chip:
+        """What the chip is."""
+        return self.identity.chip
+
+    @property
+    def seconds(self) -> float:
+        """Time since the chip was identified: real, or modelled on a simulated programmer."""
+        return self.programmer.bus.clock.now() - self._started
+
+    def protection(self) -> ProtectionState:
+        """Which bytes are locked at present."""
+        return locked(self.chip, self.flash.registers(), self.flash.block_protection())
+
+    def unique_id(self) -> str | None:
+        """The chip's unique id in hex, or None when it has none that can be told."""
+        return self.flash.unique_id()
+
+    def stats(self) -> dict[str, Any]:
+        """Transfers, erases, programs and retries so far; modelled time where it is."""
+        found: dict[str, Any] = dict(self.programmer.bus.stats.as_dict())
+        found["erases"] = {str(size): count for size, count in sorted(self.flash.erases.items())}
+        found["programs"] = self.flash.pages.programs
+        found["retries"] = self.flash.pages.retries
+        if self.programmer.simulated:
+            found["modelled_seconds"] = round(self.seconds, 6)
+        return found
+
+    def require_writable(self) -> None:
+        """Refuse to write by facts that are in doubt.
+
+        Raises:
+            ChipUnsupported: SFDP and catalog contradict each other on size or erase blocks
+                (``chip.conflict``).
+        """
+        resolved = self.identity.resolved
+        dangerous = [str(item) for item in resolved.conflicts if item.dangerous]
+        if dangerous and resolved.source != "override":
+            raise ChipUnsupported(
+                f"SFDP and catalog disagree about {self.chip.part}: {'; '.join(dangerous)}",
+                code="chip.conflict",
+                part=self.chip.part,
+                conflicts=dangerous,
+            )
+
+    def require_unlocked(self, changed: list[Range]) -> None:
+        """Refuse to change bytes that the chip's protection covers.
+
+        Locks that are volatile by nature (SST26) are lifted by the write itself.
+
+        Raises:
+            ChipProtected: some byte is locked.
+        """
+        if self.flash.block_protection() is not None:
+            return
+        state = self.protection()
+        hit = [span for span in state.ranges if any(span.overlaps(item) for item in changed)]
+        if hit:
+            raise ChipProtected(
+                f"the chip's protection covers {', '.join(map(str, hit))}, which is to be changed",
+                ranges=[{"address": item.address, "length": item.length} for item in hit],
+                summary=state.summary,
+            )
+
+    def close(self) -> None:
+        """Leave the chip as it was found and release the programmer."""
+        try:
+            self.flash.close()
+        except HwflashError:
+            # The cause, a lost programmer, has been reported by whatever ran into it first.
+            pass
+        finally:
+            self.programmer.release()
+
+
+def open_session(request: Request, reporter: Reporter) -> Session:
+    """Open the programmer, identify the chip, hold it against the board.
+
+    Raises:
+        ProgrammerError: no programmer, several, busy, or not accessible.
+        ChipError: no chip, an unknown one, or not the one the board expects.
+        UsageError: a bad URL or chip name.
+    """
+    _require_board_voltage(request)
+    override = _override(request)
+    programmer = open_programmer(request)
+    try:
+        library = catalog.load()
+        identity = identify(
+            programmer.bus,
+            lambda jedec_id: [part.chip for part in library.by_jedec_id(jedec_id)],
+            override=override,
+            size=request.size,
+        )
+        _report(identity, reporter)
+        _require_board_chip(request, identity)
+        _require_chip_voltage(request, identity.chip)
+        return Session(programmer, identity, request.board)
+    except BaseException:
+        programmer.release()
+        raise
+
+
+def open_programmer(request: Request) -> Programmer:
+    """Open a programmer without looking for a chip.
+
+    Raises:
+        ProgrammerError: no programmer, several, busy, or not accessible.
+        UsageError: a bad URL.
+    """
+    text = request.programmer or request.environ.get(ENVIRONMENT) or _board_url(request.board)
+    if text is None:
+        text = _only_one()
+    url = parse_url(text)
+    return _open_simulated(url, request) if url.scheme == "sim" else _open_ftdi(url, request)
+
+
+def _only_one() -> str:
+    found = find_all()
+    if not found:
+        raise ProgrammerAbsent("no programmer is attached", attached=[])
+    if len(found) > 1:
+        raise ProgrammerError(
+            f"{len(found)} programmers are attached; say which",
+            code="programmer.ambiguous",
+            attached=[item.url for item in found],
+        )
+    return found[0].url
+
+
+def _open_ftdi(url: ProgrammerUrl, request: Request) -> Programmer:
+    found = select(find_all(), url.selector, url.text)
+    lock = _lock(request, f"ftdi-{found.bus}-{'.'.join(map(str, found.path)) or found.address}")
+    return _open_bus(url, request, found.device, found.name, lock.release)
+
+
+def _open_simulated(url: ProgrammerUrl, request: Request) -> Programmer:
+    part = catalog.load().by_name(url.target)
+    image = url.options.get("image")
+    lock = _lock(request, f"sim-{Path(image).resolve()}") if image else None
+    try:
+        simulated = SimulatedProgrammer(
+            part.chip,
+            sfdp=dumps.load(part.sfdp_dump).sfdp if part.sfdp_dump else None,
+            image=Path(image) if image else None,
+            seed=url.integer("seed", 0, 0, 1 << 32),
+            timing=cast("Timing", url.choice("timing", "typical", get_args(Timing))),
+            power_cut=url.integer("power_cut", 0, 1, 1 << 32) or None,
+            wp=url.integer("wp", 1, 0, 1),
+            faults=Faults.parse(url.options.get("faults", "")),
+        )
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+
+    def release() -> None:
+        simulated.close()
+        if lock is not None:
+            lock.release()
+
+    name = f"simulated FT232H with {part.chip.part}"
+    return _open_bus(url, request, simulated.device, name, release, simulated.clock)
+
+
+def _open_bus(
+    url: ProgrammerUrl,
+    request: Request,
+    device: Any,
+    name: str,
+    release: Callable[[], None],
+    clock: Any = None,
+) -> Programmer:
+    try:
+        bus = Ft232hBus(
+            device,
+            frequency=request.frequency or url.frequency(_board_frequency(request.board)),
+            pins=_pins(url, request.board),
+            latency=url.integer("latency", 16, 1, 255),
+            timer_waits=url.choice("wait", _board_wait(request.board), ("clock", "timer"))
+            == "timer",
+            clock=clock,
+            name=name,
+        )
+    except BaseException:
+        release()
+        raise
+
+    def release_all() -> None:
+        bus.close()
+        release()
+
+    return Programmer(url.text, name, bus, url.scheme == "sim", release_all)
+
+
+def _board_url(board: Board | None) -> str | None:
+    return board.programmer.url if board is not None else None
+
+
+def _board_frequency(board: Board | None) -> float:
+    return (board.programmer.frequency if board is not None else None) or DEFAULT_FREQUENCY
+
+
+def _board_wait(board: Board | None) -> str:
+    return board.programmer.wait if board is not None else "clock"
+
+
+def _lock(request: Request, key: str) -> ProgrammerLock:
+    return ProgrammerLock(state_dir(request.environ) / "locks", key)
+
+
+def _override(request: Request) -> Chip | None:
+    if request.chip_file is not None:
+        parts = catalog.load_file(request.chip_file)
+        if request.chip is None:
+            if len(parts) == 1:
+                return parts[0].chip
+            raise UsageError(
+                f"{request.chip_file} describes {len(parts)} parts; say which with --chip",
+                code="usage.chip",
+                parts=[part.chip.part for part in parts],
+            )
+        return catalog.Catalog(parts).by_name(request.chip).chip
+    return catalog.load().by_name(request.chip).chip if request.chip else None
+
+
+def _report(identity: Identity, reporter: Reporter) -> None:
+    for conflict in identity.resolved.conflicts:
+        reporter.warning(
+            f"conflict in {conflict}",
+            field=conflict.field,
+            sfdp=conflict.sfdp,
+            catalog=conflict.catalog,
+        )
+    if identity.problem is not None:
+        reporter.warning(
+            f"the chip's SFDP tables cannot be used: {identity.problem}",
+            code=identity.problem.code,
+        )
+
+
+def _require_board_chip(request: Request, identity: Identity) -> None:
+    board = request.board
+    if board is None or request.chip is not None:
+        return
+    expected = {
+        *(catalog.load().by_name(name).chip.jedec_id for name in board.flash.chip),
+        *([bytes.fromhex(board.flash.jedec_id)] if board.flash.jedec_id else []),
+    }
+    found = identity.extended_id
+    if expected and not any(found.startswith(known[: len(found)]) for known in expected):
+        wanted = sorted(known.hex() for known in expected)
+        raise ChipError(
+            f"board {board.name} has a chip with id {' or '.join(wanted)}, "
+            f"found {identity.jedec_id.hex()} ({identity.chip.part})",
+            code="board.other-chip",
+            board=board.name,
+            expected=wanted,
+            found=identity.jedec_id.hex(),
+        )
+    if identity.chip.size != board.flash.size:
+        raise ChipError(
+            f"board {board.name} has a chip of {board.flash.size} bytes, "
+            f"found {identity.chip.size}",
+            code="board.other-size",
+            board=board.name,
+            expected=board.flash.size,
+            found=identity.chip.size,
+        )
+
+
+def _require_board_voltage(request: Request) -> None:
+    """Before anything is driven: the board file may say that 3.3 V would harm the chip."""
+    board = request.board
+    if board is None or board.flash.voltage is None or request.allow_voltage:
+        return
+    if board.flash.voltage + VOLTAGE_TOLERANCE < ADAPTER_VOLTS:
+        raise _voltage(" or ".join(board.flash.chip) or board.name, board.flash.voltage)
+
+
+def _require_chip_voltage(request: Request, chip: Chip) -> None:
+    if chip.voltage is None or request.allow_voltage or chip.voltage[1] >= ADAPTER_VOLTS:
+        return
+    raise _voltage(chip.part, chip.voltage[1])
+
+
+def _voltage(part: str, volts: float) -> ChipUnsupported:
+    return ChipUnsupported(
+        f"{part} takes at most {volts:g} V, the adapter drives {ADAPTER_VOLTS:g} V",
+        code="chip.voltage",
+        part=part,
+        volts=volts,
+        adapter=ADAPTER_VOLTS,
+    )
+
+
+def _pins(url: ProgrammerUrl, board: Board | None) -> PinUse:
+    """Pins as the URL says, else as the board says, else as `PinUse` has them."""
+    usual = PinUse()
+    wiring = board.programmer if board is not None else None
+    named = {
+        "wp": wiring.wp if wiring and wiring.wp else usual.wp,
+        "hold": wiring.hold if wiring and wiring.hold else usual.hold,
+        "reset": wiring.reset if wiring else None,
+        "power": wiring.power if wiring else None,
+    }
+    if url.scheme == "ftdi":  # on a simulated programmer wp is the level of the chip's pin
+        for use in named:
+            text = url.options.get(use)
+            if text is not None:
+                named[use] = None if text == "none" else text
+    return PinUse(cs=url.integer("cs", 0, 0, 4), **named)
