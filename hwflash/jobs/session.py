@@ -30,8 +30,8 @@ from hwflash.flash.identify import Identity, identify
 from hwflash.flash.nor import NorFlash
 from hwflash.jobs.lock import ProgrammerLock
 from hwflash.progress import Reporter
-from hwflash.sim.faults import Faults
 from hwflash.sim.die_timing import Timing
+from hwflash.sim.faults import Faults
 from hwflash.sim.programmer import SimulatedProgrammer
 from hwflash.state import state_dir
 from hwflash.units import Range

@@ -158,8 +158,7 @@ def save_image(
             file, if any, is as it was.
     """
     path = target if isinstance(target, Path) else None
-    kind: Format = _SUFFIXES.get(path.suffix.lower(), "raw") if path else "raw"
-    content = _render(segments, kind if format == "auto" else format, str(path or "-"))
+    content = _render(segments, format_for(path, format), str(path or "-"))
     try:
         if isinstance(target, Path):
             _write_atomically(target, content)
@@ -174,6 +173,13 @@ def save_image(
             errno=error.errno,
         ) from error
     return len(content)
+
+
+def format_for(path: Path | None, wanted: Literal["auto"] | Format = "auto") -> Format:
+    """The format a file is written in: the wanted one, or what its suffix says."""
+    if wanted != "auto":
+        return wanted
+    return _SUFFIXES.get(path.suffix.lower(), "raw") if path else "raw"
 
 
 def flatten(segments: Sequence[Segment], fill: int = 0xFF, *, name: str = "-") -> bytes:

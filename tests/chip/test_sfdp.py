@@ -13,7 +13,7 @@ def test_w25q128jv_by_hand() -> None:
     assert bfpt.size == 16 << 20
     assert bfpt.address_bytes is sfdp.AddressBytes.THREE
     assert bfpt.erase_4k_opcode == 0x20
-    assert bfpt.dtr  # DTR commands of the JV-M, which shares the table
+    assert bfpt.dtr
     assert bfpt.granularity_64
     assert bfpt.erases == (
         sfdp.BasicErase(1, 4 << 10, 0x20, Duration(0.064, 0.896)),

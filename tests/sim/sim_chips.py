@@ -115,9 +115,9 @@ MT25Q256 = Chip(
 )
 
 S25FL128 = Chip(
-    part="S25FL128S",
+    part="S25FL256S",
     manufacturer="Spansion",
-    jedec_id=bytes.fromhex("012018"),
+    jedec_id=bytes.fromhex("010219"),
     size=32 * MIB,
     page_size=512,
     erase=uniform(32 * MIB, EraseType(256 * KIB, 0xD8, Duration(0.52, 2.6), 0xDC)),
@@ -148,8 +148,7 @@ MX25L128 = Chip(
     fail_flags=FailFlags.MACRONIX_SCUR,
     status=StatusCommands(read={1: 0x05, 2: 0x15}, write={1: 0x01}),
     protection=ProtectionLayout(
-        style=ProtectionStyle.BP_MIRRORED if hasattr(ProtectionStyle, "BP_MIRRORED")
-        else ProtectionStyle.BP,
+        style=ProtectionStyle.BP_MIRRORED,
         bp=bits(1, 2, 3, 4, 5), tb=RegisterBit(2, 3), srp=bits(1, 7), unit=64 * KIB,
     ),
     soft_reset=True,

@@ -158,7 +158,7 @@ def test_bits_and_bytes_mix(bench: Bench) -> None:
     assert die.exchange_bits(0x9, 4) == 0xF
     assert die.exchange_bits(0xF, 4) == 0xF
     assert die.exchange_bits(0, 3) == 0xEF >> 5
-    assert die.exchange(b"\x00\x00") == ((0xEF4018 >> 3) & 0xFFFF).to_bytes(2, "big")
+    assert die.exchange(b"\x00\x00") == ((0xEF4018 >> 5) & 0xFFFF).to_bytes(2, "big")
     assert die.exchange_bits(0, 5) == 0x18 & 0x1F
     assert die.exchange(b"\x00") == b"\xef"
     die.deselect()

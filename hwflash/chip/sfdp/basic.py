@@ -1,6 +1,6 @@
 """Decoder of the Basic Flash Parameter Table, of any length from 9 dwords.
 
-Ref: JESD216F §6.4; JESD216 (2011) for the 9-dword form, JESD216B for 16, D for 20, F for 23.
+Ref: JESD216F §6.4. JESD216 (2011) had 9 dwords, B 16, D 20; 23 are seen in newer parts.
 """
 
 from __future__ import annotations

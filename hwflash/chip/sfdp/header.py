@@ -97,7 +97,7 @@ class Header:
 
     Attributes:
         major: major revision of the SFDP structure, always 1.
-        minor: 0 JESD216, 5 A, 6 B, 7 C, 8 D and later up to 10.
+        minor: 0 JESD216, 5 A, 6 B, 8 D; up to 10 have been seen.
         headers: number of parameter headers counted (NPH + 1).
         access_protocol: how 5Ah is to be sent; FFh is 1S-1S-1S with 3-byte address.
     """

@@ -1,0 +1,209 @@
+"""What a user is told when something goes wrong, and with which exit code.
+
+An error carries facts; this module turns its code into whose fault it probably is and the
+command that helps, and says whether the chip was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hwflash.errors import ChipStateUnknown, HwflashError, Interrupted
+
+INTERNAL: Final = 70
+INTERRUPTED: Final = 130
+#: Exit codes that promise that nothing was changed.
+UNCHANGED: Final = frozenset({2, 3, 4, 5, 7, INTERRUPTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Whose fault it probably is, and what helps."""
+
+    blame: str
+    hint: str
+
+
+_WIRING: Final = "wiring or supply"
+
+#: By error code, or by its part before the last dot.
+ADVICE: Final[Mapping[str, Advice]] = {
+    "programmer.absent": Advice(
+        "the programmer is not connected",
+        "`hwflash list` shows what is attached; `-p sim://w25q128jv` works without hardware",
+    ),
+    "programmer.inaccessible": Advice(
+        "permissions", "`sudo hwflash doctor --install-udev`, then plug the programmer in again"
+    ),
+    "programmer.busy": Advice(
+        "another process or driver", "`hwflash doctor` names what holds it; end that and try again"
+    ),
+    "programmer.ambiguous": Advice("the command", "choose one with -p: `hwflash list`"),
+    "programmer.lost": Advice(
+        "cable, hub or supply", "check the cable, plug the programmer in again: `hwflash list`"
+    ),
+    "programmer.timeout": Advice("cable or hub", "plug the programmer in again: `hwflash list`"),
+    "programmer": Advice("the programmer", "`hwflash doctor` checks programmer and computer"),
+    "environment.libusb": Advice(
+        "this computer", "install libusb: `apt-get install libusb-1.0-0`; `hwflash doctor`"
+    ),
+    "environment": Advice("this computer", "`hwflash doctor` checks it"),
+    "doctor.permission": Advice("permissions", "run it with sudo"),
+    "state": Advice(
+        "this computer", "set HWFLASH_STATE_DIR to a folder you can write: `hwflash doctor`"
+    ),
+    "backup": Advice("this computer", "name a folder you can write with --backup-dir"),
+    "backup.damaged": Advice("the backup file", "restore from another backup"),
+    "backup.unreadable": Advice("the file name", "name the .bin file of a backup"),
+    "backup.other-chip": Advice("the wrong board", "connect the chip the backup was made from"),
+    "journal.unwritable": Advice(
+        "this computer", "make room or set HWFLASH_STATE_DIR: `hwflash doctor`"
+    ),
+    "journal.other-chip": Advice("the wrong board", "connect the chip the write began on"),
+    "chip.absent": Advice(
+        _WIRING,
+        "check VCC, GND, CS# and MISO, and that HOLD# and WP# are high; the board itself must "
+        "not drive the bus. `hwflash probe --frequency 1M`",
+    ),
+    "chip.unstable": Advice(_WIRING, "shorten the wires or slow down: `--frequency 5M`"),
+    "chip.unstable-read": Advice(_WIRING, "shorten the wires or slow down: `--frequency 5M`"),
+    "chip.unknown": Advice(
+        "a part hwflash does not know",
+        "name it with --chip (`hwflash chips list`) or describe it with --chip-file",
+    ),
+    "chip.unsupported": Advice("the part", "this part cannot be treated as ordinary NOR flash"),
+    "chip.addressing": Advice("the part", "describe its 4-byte addressing with --chip-file"),
+    "chip.conflict": Advice(
+        "SFDP or the catalog", "decide with --chip NAME (`hwflash chips list`) or --size"
+    ),
+    "chip.voltage": Advice(
+        "the wrong adapter",
+        "use a level shifter, and say so with --allow-voltage; 3.3 V can destroy the chip",
+    ),
+    "chip.timeout": Advice("the chip, its supply or its HOLD# pin", "`hwflash probe`"),
+    "chip.protected": Advice(
+        "the chip's protection bits",
+        "`hwflash probe` shows what is protected and by which bits",
+    ),
+    "chip.write-enable": Advice("the chip's protection, or WP#", "`hwflash probe`"),
+    "chip": Advice("the chip or its wiring", "`hwflash probe`"),
+    "board.other-chip": Advice("the wrong board", "check the board, or leave out --board"),
+    "board.other-size": Advice("the wrong board", "check the board, or leave out --board"),
+    "board": Advice("the board file", "`hwflash boards check FILE` lists every fault"),
+    "chip-file": Advice("the chip file", "see docs/chips.md for the form of chip files"),
+    "image.smaller-than-chip": Advice(
+        "the image", "say where it belongs with --at, --range or --region"
+    ),
+    "image.larger-than-chip": Advice(
+        "the image, or the wrong chip", "`hwflash probe` shows the chip's size"
+    ),
+    "image": Advice("the image file", "check the file"),
+    "sfdp": Advice("the file", "give raw SFDP bytes, beginning with 'SFDP'"),
+    "layout": Advice("the layout", "`hwflash boards check FILE`"),
+    "sim": Advice("the simulated chip's files", "remove the image and its .state.json"),
+    "chips.unknown-part": Advice("the command", "`hwflash chips list`"),
+    "usage.region": Advice("the command", "`hwflash boards show BOARD` lists its regions"),
+    "usage.region-board": Advice("the command", "name the board with --board"),
+    "usage.protected-region": Advice("the command", "name it with --region if you mean it"),
+    "usage.confirm": Advice("the command", "look at it with --dry-run, then say --yes"),
+    "usage.resume": Advice("the command", "name one of them: `hwflash write --resume NAME`"),
+    "usage.erase-alignment": Advice("the command", "`hwflash probe` shows the erase blocks"),
+    "usage": Advice("the command", "`hwflash --help`, `hwflash COMMAND --help`"),
+    "interrupted": Advice("you", "start it again when you like"),
+}  # fmt: skip
+
+
+def advice_for(code: str) -> Advice:
+    """The advice for a code, or for the nearest group it belongs to."""
+    while True:
+        if code in ADVICE:
+            return ADVICE[code]
+        if "." not in code:
+            return Advice("hwflash", "please report this, with the command and what it printed")
+        code = code.rpartition(".")[0]
+
+
+def chip_state(error: HwflashError) -> str:
+    """What the chip is known to be after an error: one of the two, never silence."""
+    if error.exit_code == ChipStateUnknown.exit_code:
+        return "the chip is in an unknown state"
+    if error.exit_code in UNCHANGED:
+        return "nothing was changed"
+    return "the chip was not being written"
+
+
+def commands_for(error: HwflashError) -> dict[str, str]:
+    """The commands that resume and that restore, where there are any."""
+    found: dict[str, str] = {}
+    programmer = error.context.get("programmer")
+    via = f"-p '{programmer}' " if programmer else ""
+    if error.exit_code == ChipStateUnknown.exit_code:
+        if error.context.get("resume"):
+            found["resume"] = f"hwflash write {via}--resume {error.context['resume']}"
+        if error.context.get("backup"):
+            found["restore"] = f"hwflash write {via}--restore {error.context['backup']}"
+    return found
+
+
+def as_dict(error: HwflashError) -> dict[str, Any]:
+    """The ``error`` object of a JSON result."""
+    cause = error.context.get("cause")
+    advice = advice_for(cause if isinstance(cause, str) else error.code)
+    return {
+        "code": error.code,
+        "message": error.message,
+        "context": {key: _plain(value) for key, value in error.context.items()},
+        "hint": advice.hint,
+        "blame": advice.blame,
+        "chip": chip_state(error),
+        **commands_for(error),
+    }
+
+
+def as_lines(error: HwflashError) -> list[str]:
+    """The same for people."""
+    facts = as_dict(error)
+    lines = [f"error: {error.message} [{error.code}]"]
+    details = _details(error.context)
+    if details:
+        lines.append(f"  where: {details}")
+    if not isinstance(error, Interrupted):
+        lines.append(f"  probably: {facts['blame']}")
+    lines.append(f"  chip: {facts['chip']}")
+    lines += [f"  {name}: {facts[name]}" for name in ("resume", "restore") if name in facts]
+    lines.append(f"hint: {facts['hint']}")
+    return lines
+
+
+_HIDDEN: Final = frozenset({"resume", "backup", "programmer", "cause", "facts", "known", "summary"})
+
+
+def _details(context: Mapping[str, object]) -> str:
+    shown: list[str] = []
+    for key, value in context.items():
+        if key in _HIDDEN or value is None or value == []:
+            continue
+        if isinstance(value, list) and len(value) > 5:
+            shown.append(f"{key}={len(value)} items")
+        elif key in ("address", "offset") and isinstance(value, int):
+            shown.append(f"{key}=0x{value:06X}")
+        elif key == "faults" and isinstance(value, list):
+            shown += [f"\n    {fault}" for fault in value]
+        else:
+            shown.append(f"{key}={_plain(value)}")
+    return ", ".join(shown)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return str(value)

@@ -1,0 +1,93 @@
+"""The root command. Commands are loaded when they are called, so that help comes at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any, Final
+
+import click
+
+from hwflash import __version__
+from hwflash.cli import runner
+from hwflash.errors import HwflashError, UsageError
+
+#: Name, module, one line of help.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "list": ("list_", "List the programmers that are attached."),
+    "probe": ("probe", "Identify the chip and show what it is and what is protected."),
+    "read": ("read", "Read the chip, or parts of it, into a file."),
+    "write": ("write", "Write a file into the chip: back up, plan, confirm, write, verify."),
+    "verify": ("verify", "Compare the chip with a file."),
+    "erase": ("erase", "Erase the chip, or parts of it."),
+    "chips": ("chips", "Look into the chip catalog and decode SFDP tables."),
+    "boards": ("boards", "List, show and check board files."),
+    "doctor": ("doctor", "Check this computer: libusb, udev rules, access, tools."),
+    "completion": ("completion", "Print the completion script for a shell."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of a user's day."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"hwflash.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the names that were nearly meant."""
+        import difflib
+
+        name = args[0] if args else ""
+        if name and name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, COMMANDS, n=3)
+            raise click.UsageError(
+                f"no such command {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Without hardware: hwflash probe -p sim://w25q128jv",
+)
+@click.version_option(__version__, prog_name="hwflash")
+def root() -> None:
+    """Program and verify SPI NOR flash on real boards.
+
+    Nothing is written before the chip is identified, checked, backed up and planned for. Every
+    error says whether the chip was changed.
+    """
+    runner.set_up_logging()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of ``hwflash``."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = next((word for word in arguments if not word.startswith("-")), "hwflash")
+    try:
+        outcome: Any = root.main(args=arguments, prog_name="hwflash", standalone_mode=False)
+    except click.exceptions.Abort:
+        raise SystemExit(runner.diagnostics.INTERRUPTED) from None
+    except click.ClickException as exc:
+        runner.fail(name, UsageError(exc.format_message(), code="usage.command-line"))
+    except HwflashError as exc:
+        runner.debug_traceback()
+        runner.fail(name, exc)
+    raise SystemExit(outcome if isinstance(outcome, int) else 0)

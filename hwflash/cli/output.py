@@ -1,0 +1,201 @@
+"""stdout is data, stderr is talk.
+
+`Console` is what a command prints through: for people, or as JSON Lines with ``--json``. The
+schema of the lines is ``docs/output.schema.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TextIO
+
+from hwflash.cli import diagnostics
+from hwflash.errors import HwflashError
+from hwflash.progress import Progress
+
+VERSION: Final = 1
+#: Without a terminal, a phase says something at each tenth of it or after this many seconds.
+QUIET_SECONDS: Final = 5.0
+#: JSON progress lines per phase and second, at most.
+JSON_INTERVAL: Final = 0.1
+
+
+class Console:
+    """Where a command's words go; also the `hwflash.progress.Reporter` of its job.
+
+    Args:
+        command: name of the command.
+        json_lines: print JSON Lines on stdout.
+        out: standard output.
+        err: standard error.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        *,
+        json_lines: bool,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+    ) -> None:
+        self.command = command
+        self.json_lines = json_lines
+        self.out = out or sys.stdout
+        self.err = err or sys.stderr
+        self.terminal = self.err.isatty() and not json_lines
+        self._bars = _Bars(self.err) if self.terminal else None
+        self._phase = ""
+        self._last = 0.0
+        self._tenth = -1
+
+    # --- what commands print --------------------------------------------------------------
+
+    def begin(self, task: str, **facts: object) -> None:
+        """A job begins."""
+        if self.json_lines:
+            self._json("task_begin", task=task, **facts)
+
+    def data(self, lines: Sequence[str]) -> None:
+        """The answer, for people; nothing with ``--json``."""
+        self.stop_bars()
+        if not self.json_lines:
+            for line in lines:
+                print(line, file=self.out)
+
+    def talk(self, line: str) -> None:
+        """A remark on stderr; nothing with ``--json``."""
+        self.stop_bars()
+        if not self.json_lines:
+            print(line, file=self.err)
+
+    def result(self, exit_code: int, keys: Mapping[str, object]) -> None:
+        """The last line of a command that came to its end."""
+        self.stop_bars()
+        if self.json_lines:
+            self._json(
+                "result",
+                command=self.command,
+                ok=exit_code == 0,
+                exit_code=exit_code,
+                **keys,
+            )
+        self.out.flush()
+
+    def failure(self, error: HwflashError) -> None:
+        """The last words of a command that failed."""
+        self.stop_bars()
+        if self.json_lines:
+            self._json(
+                "result",
+                command=self.command,
+                ok=False,
+                exit_code=error.exit_code,
+                error=diagnostics.as_dict(error),
+            )
+        else:
+            for line in diagnostics.as_lines(error):
+                print(line, file=self.err)
+        self.out.flush()
+
+    # --- reporter -------------------------------------------------------------------------
+
+    def progress(self, event: Progress, /) -> None:
+        """Show how far a phase is."""
+        if self._bars is not None:
+            self._bars.update(event)
+        elif self._due(event):
+            if self.json_lines:
+                self._json(
+                    "progress",
+                    phase=event.phase,
+                    done=event.done,
+                    total=event.total,
+                    address=event.address,
+                )
+            else:
+                percent = 100 * event.done // max(event.total, 1)
+                print(f"{event.phase}: {percent} %", file=self.err, flush=True)
+
+    def info(self, message: str, /, **context: object) -> None:
+        """Pass on a remark."""
+        if self.json_lines:
+            self._json("info", message=message, context=context)
+        else:
+            self.talk(message)
+
+    def warning(self, message: str, /, **context: object) -> None:
+        """Pass on a warning."""
+        if self.json_lines:
+            self._json("warning", message=message, context=context)
+        else:
+            self.talk(f"warning: {message}")
+
+    # --- inside ---------------------------------------------------------------------------
+
+    def stop_bars(self) -> None:
+        """Take the progress bar off the terminal before something else is printed."""
+        if self._bars is not None:
+            self._bars.stop()
+
+    def _due(self, event: Progress) -> bool:
+        now = time.monotonic()
+        tenth = 10 * event.done // max(event.total, 1)
+        fresh = event.phase != self._phase
+        limit = JSON_INTERVAL if self.json_lines else QUIET_SECONDS
+        moved = tenth != self._tenth
+        if fresh or moved or event.done >= event.total or now - self._last >= limit:
+            self._phase, self._last, self._tenth = event.phase, now, tenth
+            return True
+        return False
+
+    def _json(self, kind: str, **keys: object) -> None:
+        line = {"v": VERSION, "type": kind, **keys}
+        print(json.dumps(line, default=str), file=self.out, flush=True)
+
+
+class _Bars:
+    """A progress bar per phase, drawn by rich, which is loaded when the first is needed."""
+
+    def __init__(self, err: TextIO) -> None:
+        self._err = err
+        self._progress: Any = None
+        self._tasks: dict[str, Any] = {}
+
+    def update(self, event: Progress) -> None:
+        if self._progress is None:
+            self._progress = self._make()
+            self._progress.start()
+        if event.phase not in self._tasks:
+            self._tasks[event.phase] = self._progress.add_task(event.phase, total=event.total)
+        self._progress.update(self._tasks[event.phase], completed=event.done, total=event.total)
+
+    def stop(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+            self._tasks = {}
+
+    def _make(self) -> Any:
+        from rich.console import Console as RichConsole
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+        from rich.progress import Progress as RichProgress
+
+        console = RichConsole(file=self._err, no_color="NO_COLOR" in os.environ)
+        return RichProgress(
+            TextColumn("{task.description:>8}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )

@@ -1,0 +1,222 @@
+"""Parameter types and the option groups that several commands share.
+
+A domain value is checked here, before any hardware is touched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hwflash.errors import UsageError
+from hwflash.units import parse_frequency, parse_range, parse_size
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from hwflash.boards import Board
+    from hwflash.jobs.selection import Image, RegionChoice, Selection
+    from hwflash.jobs.session import Request
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Parsed(click.ParamType):
+    """A click type around one of the parsers of `hwflash.units`."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse text; a default that is parsed already passes."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except UsageError as exc:
+            self.fail(exc.message, param, ctx)
+
+
+def _parse_region(text: str) -> RegionChoice:
+    from hwflash.jobs.selection import RegionChoice
+
+    name, colon, file = text.partition(":")
+    if not name or (colon and not file):
+        raise UsageError(f"{text!r} is not NAME or NAME:FILE")
+    return RegionChoice(name, Path(file) if file else None)
+
+
+SIZE = _Parsed("size", parse_size)
+FREQUENCY = _Parsed("hertz", parse_frequency)
+RANGE = _Parsed("start:length", parse_range)
+REGION = _Parsed("name[:file]", _parse_region)
+PATH = click.Path(path_type=Path, dir_okay=False, allow_dash=False)
+
+
+class BoardName(click.ParamType):
+    """A board by name or file, loaded and checked."""
+
+    name = "board"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Board:
+        """Load the board; its faults are an error of their own, not one of usage."""
+        from hwflash.boards import load_board
+
+        return load_board(value) if isinstance(value, str) else value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names of boards."""
+        from click.shell_completion import CompletionItem
+
+        from hwflash.boards import list_boards
+
+        names = (entry.name for entry in list_boards())
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class PartName(click.ParamType):
+    """The name of a chip; looked up later, because a chip file may bring its own."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Any text."""
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names of parts."""
+        from click.shell_completion import CompletionItem
+
+        from hwflash.chip import catalog
+
+        names = (part.chip.part for part in catalog.load().parts)
+        wanted = incomplete.lower()
+        return [CompletionItem(name) for name in names if name.lower().startswith(wanted)]
+
+
+def json_option(function: F) -> F:
+    """``--json``."""
+    return click.option("--json", "json_lines", is_flag=True, help="Print JSON Lines on stdout.")(
+        function
+    )
+
+
+def programmer_options(function: F) -> F:
+    """Everything that says which programmer and chip; collected by `request`."""
+    for option in reversed(_PROGRAMMER_OPTIONS):
+        function = option(function)
+    return function
+
+
+_PROGRAMMER_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "-p", "--programmer", metavar="URL",
+        help="Programmer URL, such as ftdi://ftdi:232h/1 or sim://w25q128jv. "
+        "Default: $HWFLASH_PROGRAMMER, the board's, or the only one attached.",
+    ),
+    click.option("-b", "--board", type=BoardName(), help="Board: a name or a board file."),
+    click.option(
+        "-c", "--chip", type=PartName(), help="Insist on this part instead of what the chip says."
+    ),
+    click.option("--chip-file", type=PATH, help="TOML file that describes parts of your own."),
+    click.option("--size", type=SIZE, help="Insist on this chip size, such as 16M."),
+    click.option(
+        "-f", "--frequency", type=FREQUENCY, help="Highest SCK, such as 10M. Default: 30M."
+    ),
+    click.option(
+        "--allow-voltage", is_flag=True,
+        help="The chip takes less than 3.3 V and is properly level-shifted.",
+    ),
+    json_option,
+]  # fmt: skip
+
+
+def selection_options(function: F) -> F:
+    """``--at``, ``--range`` and ``--region``; collected by `selection`."""
+    function = click.option(
+        "--region", "regions", type=REGION, multiple=True,
+        help="Only this region of the board, from or to a file of its own; repeatable.",
+    )(function)  # fmt: skip
+    function = click.option(
+        "--range", "range_", type=RANGE, help="Only START:LENGTH, such as 0x10000:64K."
+    )(function)
+    return click.option("--at", type=SIZE, help="Address at which the file belongs.")(function)
+
+
+def format_option(function: F) -> F:
+    """``--format``."""
+    return click.option(
+        "--format",
+        "kind",
+        type=click.Choice(["auto", "raw", "ihex", "srec"]),
+        default="auto",
+        show_default=True,
+        help="Form of the file; auto goes by its content, or by its name when it is written.",
+    )(function)
+
+
+def change_options(function: F) -> F:
+    """Options of commands that change the chip."""
+    for option in reversed(_CHANGE_OPTIONS):
+        function = option(function)
+    return function
+
+
+_CHANGE_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option("-y", "--yes", is_flag=True, help="Do not ask."),
+    click.option("-n", "--dry-run", is_flag=True, help="Show the plan, change nothing."),
+    click.option(
+        "--verify", type=click.Choice(["touched", "full"]), default="touched", show_default=True,
+        help="Read back what was touched, or everything the job covers.",
+    ),
+    click.option(
+        "--backup-dir", type=click.Path(path_type=Path, file_okay=False),
+        help="Folder for the backup. Default: in the state directory.",
+    ),
+]  # fmt: skip
+
+
+def request(options: dict[str, Any]) -> Request:
+    """Take the programmer options out of a command's options."""
+    from hwflash.jobs.session import Request
+
+    return Request(
+        programmer=options.pop("programmer"),
+        board=options.pop("board"),
+        chip=options.pop("chip"),
+        chip_file=options.pop("chip_file"),
+        size=options.pop("size"),
+        frequency=options.pop("frequency"),
+        allow_voltage=options.pop("allow_voltage"),
+        environ=os.environ,
+    )
+
+
+def selection(options: dict[str, Any]) -> Selection:
+    """Take the selection options out of a command's options."""
+    from hwflash.jobs.selection import Selection
+
+    found = Selection(options.pop("at"), options.pop("range_"), tuple(options.pop("regions")))
+    found.check()
+    return found
+
+
+def load_file(name: Path, kind: str = "auto") -> Image:
+    """Read an image; ``-`` is standard input."""
+    import sys
+
+    from hwflash.layout.files import load_image
+
+    source: Any = sys.stdin.buffer if str(name) == "-" else name
+    return load_image(source, format=kind)  # type: ignore[arg-type]

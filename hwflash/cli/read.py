@@ -1,0 +1,100 @@
+"""``hwflash read``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hwflash.cli import params, runner
+from hwflash.cli.results import range_keys
+from hwflash.errors import UsageError
+from hwflash.units import format_seconds, format_size
+
+
+@click.command("read")
+@click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@params.programmer_options
+@params.selection_options
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Read this often and say where the reads disagree.",
+)
+@params.format_option
+@runner.command("read")
+def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **options: Any) -> Any:
+    """Read the chip, or parts of it, into FILE (raw, Intel HEX or S-record; - is stdout)."""
+    from hwflash.jobs.read import read
+    from hwflash.jobs.selection import ranges
+    from hwflash.jobs.session import open_session
+
+    chosen = params.selection(options)
+    request = params.request(options)
+    if file is None and not (chosen.regions and all(item.file for item in chosen.regions)):
+        raise UsageError("name the file to read into", code="usage.selection")
+    if str(file) == "-" and run.console.json_lines:
+        raise UsageError("--json and - both want stdout", code="usage.selection")
+    with open_session(request, run.console) as session:
+        parts = ranges(chosen, session.chip.size, session.board)
+        _require_one_run(file, [part.range for part in parts if part.file is None], kind)
+        places = [part.range for part in parts]
+        run.console.begin("read", ranges=range_keys(places))
+        found = read(session, places, run.console, run.cancel, repeat)
+        stats = session.stats()
+    by_file: dict[Path | None, list[tuple[Any, bytes]]] = {}
+    for part, piece in zip(parts, found.pieces, strict=True):
+        by_file.setdefault(part.file, []).append(piece)
+    for target, pieces in by_file.items():
+        _save(target or file, pieces, kind)
+    total = sum(place.length for place in places)
+    keys = {
+        "bytes": total,
+        "sha256": found.sha256,
+        "seconds": round(found.seconds, 6),
+        "changed": [],
+        "mismatches": range_keys(found.disagreements),
+        "backup": None,
+        "stats": stats,
+    }
+    lines = [f"read {format_size(total)} in {format_seconds(found.seconds)}, sha256 {found.sha256}"]
+    if repeat > 1:
+        lines.append(_agreement(repeat, found.disagreements))
+    if str(file) == "-":
+        for line in lines:
+            run.console.talk(line)
+        lines = []
+    return runner.Outcome(keys, lines, 1 if found.disagreements else 0)
+
+
+def _agreement(repeat: int, disagreements: Any) -> str:
+    if not disagreements:
+        return f"all {repeat} reads agree"
+    from hwflash.cli.show import places_text
+
+    total = sum(item.length for item in disagreements)
+    return f"{repeat} reads disagree in {total} bytes: {places_text(disagreements)}"
+
+
+def _require_one_run(file: Path | None, places: list[Any], kind: str) -> None:
+    """A raw file has no addresses: it can hold one run of bytes only."""
+    from hwflash.layout.files import format_for
+
+    if len(places) > 1 and file is not None and format_for(file, kind) == "raw":
+        raise UsageError(
+            f"{len(places)} regions do not fit into one raw file; give each its own "
+            "(--region NAME:FILE), or use Intel HEX or S-record",
+            code="usage.selection",
+        )
+
+
+def _save(target: Path | None, pieces: list[tuple[Any, bytes]], kind: str) -> None:
+    from hwflash.layout.files import Segment, save_image
+
+    segments = [Segment(place.address, data) for place, data in pieces]
+    where: Any = sys.stdout.buffer if str(target) == "-" else target
+    save_image(where, segments, kind)  # type: ignore[arg-type]

@@ -1,0 +1,131 @@
+"""What happens around every command: signals, errors, the last line, the exit code."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+import click
+
+from hwflash.cli import diagnostics
+from hwflash.cli.output import Console
+from hwflash.errors import HwflashError, Interrupted
+from hwflash.progress import CancelToken
+
+DEBUG: Final = "HWFLASH_DEBUG"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command found.
+
+    Attributes:
+        keys: the command's own keys of the JSON result.
+        lines: the same for people, on stdout.
+        exit_code: 0 done, 1 differs.
+    """
+
+    keys: Mapping[str, object] = field(default_factory=dict[str, object])
+    lines: Sequence[str] = ()
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a command is given: where to print, and the request to stop."""
+
+    console: Console
+    cancel: CancelToken
+
+
+def command(name: str) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
+    """Make a function ``(run, **options) -> Outcome`` the body of a click command.
+
+    The options must have ``json_lines``, from `hwflash.cli.params.json_option`.
+    """
+
+    def decorate(function: Callable[..., Outcome]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def body(*, json_lines: bool, **options: Any) -> None:
+            console = Console(name, json_lines=json_lines)
+            run = Run(console, CancelToken())
+            with stop_signals(run):
+                exit_code = _carry_out(function, run, options)
+            leave(exit_code)
+
+        return body
+
+    return decorate
+
+
+def _carry_out(function: Callable[..., Outcome], run: Run, options: dict[str, Any]) -> int:
+    try:
+        outcome = function(run, **options)
+        run.console.data(outcome.lines)
+        run.console.result(outcome.exit_code, outcome.keys)
+        return outcome.exit_code
+    except HwflashError as exc:
+        debug_traceback()
+        run.console.failure(exc)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        run.console.failure(Interrupted())
+        return diagnostics.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return diagnostics.INTERNAL
+    except click.ClickException:
+        raise
+    except Exception as exc:
+        debug_traceback()
+        run.console.failure(HwflashError(f"internal error: {exc!r}", code="internal"))
+        return diagnostics.INTERNAL
+
+
+@contextmanager
+def stop_signals(run: Run) -> Generator[None]:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into a request to stop at the next safe point."""
+
+    def stop(number: int, _frame: object) -> None:
+        run.cancel.cancel()
+        run.console.talk(f"{signal.Signals(number).name}: stopping after this block")
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def fail(name: str, error: HwflashError) -> NoReturn:
+    """Report an error that came before a command's body, such as a bad option."""
+    Console(name, json_lines="--json" in sys.argv).failure(error)
+    leave(error.exit_code)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process."""
+    raise SystemExit(exit_code)
+
+
+def debug_traceback() -> None:
+    """Print where an error came from, when asked for by ``HWFLASH_DEBUG``."""
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
+
+
+def set_up_logging() -> None:
+    """Log lines go to stderr: warnings, or everything with ``HWFLASH_DEBUG``."""
+    level = logging.DEBUG if os.environ.get(DEBUG) else logging.ERROR
+    logging.basicConfig(level=level, format="%(name)s: %(message)s", stream=sys.stderr)

@@ -1,0 +1,183 @@
+"""``hwflash write``, and what it shares with ``erase``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwflash.cli import params, runner
+from hwflash.cli.results import range_keys
+from hwflash.errors import UsageError
+from hwflash.units import format_seconds, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hwflash.flash.plan import Plan
+    from hwflash.jobs.write import WriteOptions, WriteResult
+
+
+@click.command("write")
+@click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
+@params.programmer_options
+@params.selection_options
+@params.format_option
+@params.change_options
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    default=None,
+    metavar="[NAME]",
+    help="Go on with a write that stopped half way: the only one, or the named one.",
+)
+@click.option("--restore", type=params.PATH, metavar="BACKUP", help="Write a backup back.")
+@runner.command("write")
+def command(
+    run: runner.Run,
+    file: Path | None,
+    kind: str,
+    resume: str | None,
+    restore: Path | None,
+    **options: Any,
+) -> runner.Outcome:
+    """Write FILE into the chip (raw, Intel HEX or S-record; - is stdin).
+
+    Identify, check, read and back up what will change, plan, ask, write, verify. What lies
+    outside the file's range stays as it is.
+    """
+    sources = [
+        word for word, given in (("FILE", file), ("--resume", resume), ("--restore", restore))
+        if given is not None
+    ]  # fmt: skip
+    if len(sources) > 1:
+        raise UsageError(f"{' and '.join(sources)} cannot be used together", code="usage.selection")
+    chosen = params.selection(options)
+    if resume is not None or restore is not None:
+        if chosen.at is not None or chosen.range is not None or chosen.regions:
+            raise UsageError(
+                f"{sources[0]} knows its addresses; select nothing", code="usage.selection"
+            )
+        if resume is not None:
+            return _resume(run, resume, options)
+    return _write(run, file, kind, restore, chosen, options)
+
+
+def _write(
+    run: runner.Run,
+    file: Path | None,
+    kind: str,
+    restore: Path | None,
+    chosen: Any,
+    options: dict[str, Any],
+) -> runner.Outcome:
+    from hwflash.jobs.selection import segments
+    from hwflash.jobs.session import open_session
+    from hwflash.jobs.write import restore_targets, write
+
+    how = write_options(run, options, chosen.named, piped=str(file) == "-")
+    image = params.load_file(file, kind) if file is not None else None
+    with open_session(params.request(options), run.console) as session:
+        if restore is not None:
+            targets = restore_targets(session, restore)
+        else:
+            targets = segments(
+                chosen, image, lambda path: params.load_file(path, kind), session.chip.size,
+                session.board,
+            )  # fmt: skip
+        run.console.begin("write", ranges=range_keys(item.range for item in targets))
+        result = write(session, targets, how, run.console, run.cancel)
+        stats = session.stats()
+    return outcome(result, stats, "written", dry_run=how.dry_run)
+
+
+def _resume(run: runner.Run, name: str, options: dict[str, Any]) -> runner.Outcome:
+    from dataclasses import replace
+
+    from hwflash.jobs.session import open_session
+    from hwflash.jobs.write import resume, unfinished
+
+    how = write_options(run, options, frozenset(), piped=False)
+    record = unfinished(how.state, name or None)
+    request = params.request(options)
+    if request.programmer is None:
+        request = replace(request, programmer=record.programmer)
+    run.console.info(f"resuming {record.name}", job=record.name)
+    with open_session(request, run.console) as session:
+        run.console.begin("resume", job=record.name)
+        result = resume(session, record, how, run.console, run.cancel)
+        stats = session.stats()
+    return outcome(result, stats, "resumed", dry_run=how.dry_run)
+
+
+def write_options(
+    run: runner.Run, options: dict[str, Any], named: frozenset[str], *, piped: bool
+) -> WriteOptions:
+    """Take the options of a changing command out of ``options``."""
+    import os
+
+    from hwflash.jobs.write import WriteOptions
+    from hwflash.state import state_dir
+
+    yes, dry_run = options.pop("yes"), options.pop("dry_run")
+    return WriteOptions(
+        state=state_dir(os.environ),
+        backup_folder=options.pop("backup_dir"),
+        verify_full=options.pop("verify") == "full",
+        dry_run=dry_run,
+        confirm=None if yes else _asker(run, piped=piped),
+        named_regions=named,
+    )
+
+
+def _asker(run: runner.Run, *, piped: bool) -> Callable[[Plan], bool]:
+    """Shows the plan and asks; where nobody can answer, says that ``--yes`` is needed."""
+
+    def ask(plan: Plan) -> bool:
+        from hwflash.cli.show import plan_lines
+
+        if piped or run.console.json_lines or not sys.stdin.isatty():
+            raise UsageError(
+                "nobody is there to confirm the plan", code="usage.confirm", part=plan.part
+            )
+        for line in plan_lines(plan.as_dict()):
+            run.console.talk(line)
+        return click.confirm(f"Write to {plan.part} now?", err=True)
+
+    return ask
+
+
+def outcome(
+    result: WriteResult, stats: dict[str, Any], verb: str, *, dry_run: bool
+) -> runner.Outcome:
+    """The result of a write or an erase."""
+    from hwflash.cli.show import plan_lines
+
+    keys = {
+        "bytes": result.bytes,
+        "sha256": result.sha256,
+        "seconds": round(result.seconds, 6),
+        "changed": range_keys(result.changed),
+        "mismatches": range_keys(result.mismatches),
+        "backup": str(result.backup) if result.backup else None,
+        "stats": stats,
+        "dry_run": dry_run,
+        "plan": result.plan.as_dict(),
+    }
+    if dry_run:
+        return runner.Outcome(
+            keys, [*plan_lines(result.plan.as_dict()), "dry run: nothing was written"]
+        )
+    if not result.executed:
+        return runner.Outcome(keys, ["nothing to do: the chip holds this already"])
+    touched = sum(item.length for item in result.changed)
+    how = f"{format_size(result.bytes)} in {format_seconds(result.seconds)}"
+    lines = [
+        f"{verb} and verified: {how}, {touched:,} bytes touched",
+        f"sha256 {result.sha256}",
+        f"backup {result.backup}",
+    ]
+    return runner.Outcome(keys, lines)

@@ -1,0 +1,108 @@
+"""Chips and protection as JSON-ready data: the keys that scripts rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hwflash.chip import sfdp
+from hwflash.chip.model import Chip, EnterFourByte
+from hwflash.chip.protection import ProtectionState
+from hwflash.jobs.session import Session
+
+
+def chip_keys(chip: Chip, tables: sfdp.Sfdp | None, source: str) -> dict[str, Any]:
+    """The keys that ``probe``, ``chips show`` and ``chips decode`` share."""
+    return {
+        "jedec_id": chip.jedec_id.hex(),
+        "part": chip.part,
+        "manufacturer": chip.manufacturer,
+        "size": chip.size,
+        "page_size": chip.page_size,
+        "erase_blocks": [
+            {
+                "size": kind.size,
+                "opcode": kind.opcode,
+                "opcode_4byte": kind.opcode_4byte,
+                "typical_seconds": kind.time.typical,
+                "maximum_seconds": kind.time.maximum,
+            }
+            for kind in chip.erase_types
+        ],
+        "erase_regions": [
+            {
+                "address": region.start,
+                "length": region.length,
+                "sizes": [kind.size for kind in region.types],
+            }
+            for region in chip.erase
+        ],
+        "address_bytes": address_bytes(chip),
+        "four_byte": {
+            "enter": chip.addressing.enter.value,
+            "opcodes": chip.addressing.opcodes,
+        },
+        "page_program_seconds": {
+            "typical": chip.page_program.typical,
+            "maximum": chip.page_program.maximum,
+        },
+        "voltage": list(chip.voltage) if chip.voltage else None,
+        "quirks": sorted(chip.quirks),
+        "datasheet": chip.datasheet or None,
+        "sfdp": sfdp_keys(tables) if tables is not None else None,
+        "source": source,
+    }
+
+
+def address_bytes(chip: Chip) -> str:
+    """``3``, ``4`` or ``3 or 4``."""
+    four = chip.addressing.opcodes or chip.addressing.enter is not EnterFourByte.NONE
+    if not chip.addressing.three_byte or chip.addressing.enter is EnterFourByte.ALWAYS:
+        return "4"
+    return "3 or 4" if four else "3"
+
+
+def sfdp_keys(tables: sfdp.Sfdp) -> dict[str, Any]:
+    """Revision, tables and oddities of SFDP."""
+    return {
+        "revision": f"{tables.revision[0]}.{tables.revision[1]}",
+        "tables": [
+            {
+                "id": f"{header.id:04x}",
+                "name": header.name,
+                "revision": f"{header.major}.{header.minor}",
+                "dwords": header.dwords,
+                "pointer": header.pointer,
+            }
+            for header in tables.headers
+        ],
+        "notes": [{"code": note.code, "text": note.text} for note in tables.notes],
+    }
+
+
+def protection_keys(state: ProtectionState) -> dict[str, Any]:
+    """What is locked, as data and in words."""
+    return {
+        "known": state.known,
+        "individual": state.individual,
+        "locked": [{"address": item.address, "length": item.length} for item in state.ranges],
+        "register_lock": state.register_lock.value,
+        "summary": state.summary,
+    }
+
+
+def probe_keys(session: Session) -> dict[str, Any]:
+    """Everything ``probe`` tells."""
+    identity = session.identity
+    registers = session.flash.registers()
+    return {
+        **chip_keys(session.chip, identity.sfdp, identity.resolved.source),
+        "jedec_id": identity.jedec_id.hex(),
+        "extended_id": identity.extended_id.hex(),
+        "unique_id": session.unique_id(),
+        "registers": {str(number): value for number, value in sorted(registers.items())},
+        "protection": protection_keys(session.protection()),
+        "conflicts": [str(item) for item in identity.resolved.conflicts],
+        "also": list(identity.resolved.also),
+        "programmer": session.programmer.url,
+        "frequency": session.programmer.bus.frequency,
+    }
