@@ -86,8 +86,11 @@ def _board_lines(board: Any) -> list[str]:
     flash, wiring, programmer = board.flash, board.wiring, board.programmer
     chips = " or ".join(flash.chip) or "any chip"
     volts = f", {flash.voltage:g} V" if flash.voltage else ""
-    lines = [board.name, f"  {board.description}", f"  flash   {chips}, "
-             f"{format_size(flash.size)}{volts}"]  # fmt: skip
+    lines = [
+        board.name,
+        f"  {board.description}",
+        f"  flash   {chips}, {format_size(flash.size)}{volts}",
+    ]
     if programmer.url:
         lines.append(f"  programmer {programmer.url}")
     if programmer.frequency:

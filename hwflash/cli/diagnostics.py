@@ -6,9 +6,9 @@ command that helps, and says whether the chip was changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from hwflash.errors import ChipStateUnknown, HwflashError, Interrupted
 
@@ -182,7 +182,7 @@ _HIDDEN: Final = frozenset({"resume", "backup", "programmer", "cause", "facts", 
 
 def _details(context: Mapping[str, object]) -> str:
     shown: list[str] = []
-    for key, value in context.items():
+    for key, value in cast("Mapping[str, Any]", context).items():
         if key in _HIDDEN or value is None or value == []:
             continue
         if isinstance(value, list) and len(value) > 5:
@@ -201,9 +201,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        pairs = cast("Mapping[Any, Any]", value)
+        return {str(key): _plain(item) for key, item in pairs.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
+        return [_plain(item) for item in cast("Iterable[Any]", value)]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return str(value)

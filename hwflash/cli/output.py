@@ -50,7 +50,7 @@ class Console:
         self._bars = _Bars(self.err) if self.terminal else None
         self._phase = ""
         self._last = 0.0
-        self._tenth = -1
+        self._tenth: int = -1
 
     # --- what commands print --------------------------------------------------------------
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Parsed(click.ParamType):
+class _Parsed(click.ParamType[Any]):
     """A click type around one of the parsers of `hwflash.units`."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
@@ -58,7 +58,7 @@ REGION = _Parsed("name[:file]", _parse_region)
 PATH = click.Path(path_type=Path, dir_okay=False, allow_dash=False)
 
 
-class BoardName(click.ParamType):
+class BoardName(click.ParamType["Board"]):
     """A board by name or file, loaded and checked."""
 
     name = "board"
@@ -83,7 +83,7 @@ class BoardName(click.ParamType):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-class PartName(click.ParamType):
+class PartName(click.ParamType[str]):
     """The name of a chip; looked up later, because a chip file may bring its own."""
 
     name = "part"

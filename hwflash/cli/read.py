@@ -84,7 +84,8 @@ def _require_one_run(file: Path | None, places: list[Any], kind: str) -> None:
     """A raw file has no addresses: it can hold one run of bytes only."""
     from hwflash.layout.files import format_for
 
-    if len(places) > 1 and file is not None and format_for(file, kind) == "raw":
+    wanted: Any = kind  # click has checked that it is one of the formats
+    if len(places) > 1 and file is not None and format_for(file, wanted) == "raw":
         raise UsageError(
             f"{len(places)} regions do not fit into one raw file; give each its own "
             "(--region NAME:FILE), or use Intel HEX or S-record",

@@ -76,7 +76,7 @@ class Ft232h:
         done = start + max(_MICRO_FRAME, len(data) / _RATE)
         if self.bit_mode == _MPSSE_MODE:
             engine.run(start, start)
-            engine.feed(data)
+            engine.feed(data, start)
             if engine.pending > FIFO:
                 engine.run(start, limit, keep=FIFO)
                 if engine.pending > FIFO:
@@ -129,11 +129,11 @@ class Ft232h:
                     self._clock.advance_to(limit)
                     raise TimedOut
                 self._timer = now = max(now, deadline)
-                return [engine.take(min(_PAYLOAD, len(engine.inbox)))], now
+                return [engine.take(min(_PAYLOAD, len(engine.inbox)), now)], now
         self._timer = now = max(now, engine.newest)
         if ready:
-            return [engine.take(_PAYLOAD) for _ in range(min(ready, wanted))], now
-        return [engine.take(min(_PAYLOAD, engine.flush))], now
+            return [engine.take(_PAYLOAD, now) for _ in range(min(ready, wanted))], now
+        return [engine.take(min(_PAYLOAD, engine.flush), now)], now
 
     def _deadline(self, now: float) -> float:
         """When the latency timer next sends what there is."""
@@ -191,7 +191,7 @@ class Ft232h:
         if which in (0, 1):
             self.engine.purge_out()
         if which in (0, 2):
-            self.engine.purge_in()
+            self.engine.purge_in(self._clock.now())
             self._timer = self._clock.now()
 
     def _set_bit_mode(self, mode: int) -> None:

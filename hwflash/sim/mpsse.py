@@ -75,8 +75,9 @@ class Mpsse:
         """Bytes of commands not yet taken."""
         return len(self._buffer) - self._position
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, now: float) -> None:
         """Put command bytes behind those that are waiting."""
+        self._resume(now)
         if self._position:
             del self._buffer[: self._position]
             self._position = 0
@@ -92,13 +93,15 @@ class Mpsse:
         self._buffer.clear()
         self._position = 0
 
-    def purge_in(self) -> None:
+    def purge_in(self, now: float) -> None:
         """Forget all answers."""
         self.inbox.clear()
         self.flush = 0
+        self._resume(now)
 
-    def take(self, count: int) -> bytes:
+    def take(self, count: int, now: float) -> bytes:
         """Remove ``count`` bytes from the IN FIFO."""
+        self._resume(now)
         data = bytes(self.inbox[:count])
         del self.inbox[:count]
         self.flush = max(0, self.flush - count)
@@ -130,9 +133,7 @@ class Mpsse:
             want: stop when the IN FIFO holds this many bytes; an 87h stops as well.
             stretch: a read of many bytes may run past ``until``.
         """
-        if self._waiting:
-            self.time = max(self.time, now)
-            self._waiting = False
+        self._resume(now)
         self._capacity, self._wake_at, self._until = capacity, want, until
         self._stretch, self._wake = stretch, False
         buffer, table = self._buffer, self._table
@@ -158,6 +159,12 @@ class Mpsse:
                 break
             self._position = position + length
             handler(buffer, position)
+
+    def _resume(self, now: float) -> None:
+        """An engine that was waiting looks again; it has not worked until now."""
+        if self._waiting:
+            self.time = max(self.time, now)
+            self._waiting = False
 
     def _push(self, data: bytes, start: float) -> None:
         inbox = self.inbox

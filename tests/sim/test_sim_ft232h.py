@@ -89,7 +89,7 @@ def test_descriptors() -> None:
     assert bytes(device.ctrl_transfer(0x80, 8, 0, 0, 1)) == b"\x01"
     assert bytes(device.ctrl_transfer(0x80, 0, 0, 0, 2)) == b"\x00\x00"
     assert device.parent is None
-    assert "0x403" in str(device)
+    assert "0403:6014" in str(device)
 
 
 def test_device_without_a_serial_number() -> None:

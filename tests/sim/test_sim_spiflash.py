@@ -1,6 +1,7 @@
 """pyspiflash, a flash driver we did not write, judges the simulated FT232H and die."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import spiflash.serialflash
@@ -8,13 +9,14 @@ from pyftdi.spi import SpiController
 from sim_chips import W25Q128
 from spiflash.serialflash import SerialFlashManager, SerialFlashTimeout
 
+from hwflash.chip.model import Duration
 from hwflash.sim.faults import Faults
 from hwflash.sim.programmer import SimulatedProgrammer
 
 
 @pytest.fixture
 def flash(request, monkeypatch):
-    sim = SimulatedProgrammer(W25Q128, **getattr(request, "param", {}))
+    sim = SimulatedProgrammer(**{"chip": W25Q128, **getattr(request, "param", {})})
     monkeypatch.setattr(spiflash.serialflash.time, "sleep", sim.clock.sleep)
     monkeypatch.setattr(spiflash.serialflash.time, "time", sim.clock.now)
     controller = SpiController()
@@ -40,6 +42,10 @@ def test_identifies_erases_programs_and_reads(flash) -> None:
     assert sim.clock.now() > 70_000 / 256 * 0.0004 + 2 * 0.15
 
 
+QUICK = replace(W25Q128, chip_erase=(0xC7, Duration(8.0, 14.0)))
+
+
+@pytest.mark.parametrize("flash", [{"chip": QUICK}], indirect=True)
 def test_chip_erase_and_unlock(flash) -> None:
     sim, chip = flash
     sim.die.status.stored[1] = 0x1C
@@ -50,7 +56,14 @@ def test_chip_erase_and_unlock(flash) -> None:
     chip.unlock()
     chip.erase(0, -1)
     assert sim.die.content[0x500000] == 0xFF
-    assert 20 < sim.clock.now() < 60
+    assert 6 < sim.clock.now() < 16
+
+
+def test_gives_up_too_early_on_a_chip_of_the_usual_speed(flash) -> None:
+    """The driver allows 15 s for a chip erase, the data sheet 40 to 200 s."""
+    _, chip = flash
+    with pytest.raises(SerialFlashTimeout):
+        chip.erase(0, -1)
 
 
 @pytest.mark.parametrize("flash", [{"faults": Faults(never_ready=1)}], indirect=True)
