@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from hwflash.errors import UsageError
 from hwflash.units import parse_frequency
@@ -16,6 +16,7 @@ SCHEMES = ("ftdi", "sim")
 
 _FTDI_KEYS = frozenset({"frequency", "cs", "latency", "power", "reset", "wp", "hold", "wait"})
 _SIM_KEYS = frozenset({"image", "seed", "timing", "power_cut", "faults", "wp"})
+_ACCIDENTS = frozenset({"power_cut", "faults"})
 #: Driver settings a simulated programmer takes too. Its ``wp`` is the level of the pin.
 _SHARED_KEYS = frozenset({"frequency", "latency", "cs", "wait"})
 
@@ -56,6 +57,15 @@ class ProgrammerUrl:
     target: str = ""
     selector: FtdiSelector = FtdiSelector()
     options: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def lasting(self) -> str:
+        """The URL for later use, without the accidents of one run of a simulated programmer."""
+        if self.scheme != "sim":
+            return self.text
+        kept = {key: value for key, value in self.options.items() if key not in _ACCIDENTS}
+        query = urlencode(kept, safe="/:,=@")
+        return f"sim://{self.target}" + (f"?{query}" if query else "")
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         """An option that is a number from ``low`` to ``high``."""

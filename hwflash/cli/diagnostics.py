@@ -182,15 +182,16 @@ _HIDDEN: Final = frozenset({"resume", "backup", "programmer", "cause", "facts", 
 
 def _details(context: Mapping[str, object]) -> str:
     shown: list[str] = []
-    for key, value in cast("Mapping[str, Any]", context).items():
+    for key, value in context.items():
         if key in _HIDDEN or value is None or value == []:
             continue
-        if isinstance(value, list) and len(value) > 5:
-            shown.append(f"{key}={len(value)} items")
+        items = cast("list[Any]", value) if isinstance(value, list) else None
+        if items is not None and key == "faults":
+            shown += [f"\n    {fault}" for fault in items]
+        elif items is not None and len(items) > 5:
+            shown.append(f"{key}={len(items)} items")
         elif key in ("address", "offset") and isinstance(value, int):
             shown.append(f"{key}=0x{value:06X}")
-        elif key == "faults" and isinstance(value, list):
-            shown += [f"\n    {fault}" for fault in value]
         else:
             shown.append(f"{key}={_plain(value)}")
     return ", ".join(shown)

@@ -126,6 +126,9 @@ def debug_traceback() -> None:
 
 
 def set_up_logging() -> None:
-    """Log lines go to stderr: warnings, or everything with ``HWFLASH_DEBUG``."""
-    level = logging.DEBUG if os.environ.get(DEBUG) else logging.ERROR
-    logging.basicConfig(level=level, format="%(name)s: %(message)s", stream=sys.stderr)
+    """Log lines go to stderr: errors, or everything with ``HWFLASH_DEBUG``."""
+    handler = logging.StreamHandler(sys.stderr)
+    # On the handler, because pyftdi sets levels on its own loggers.
+    handler.setLevel(logging.DEBUG if os.environ.get(DEBUG) else logging.ERROR)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.root.handlers = [handler]

@@ -97,13 +97,13 @@ def _write(
 def _resume(run: runner.Run, name: str, options: dict[str, Any]) -> runner.Outcome:
     from dataclasses import replace
 
-    from hwflash.jobs.session import open_session
+    from hwflash.jobs.session import ENVIRONMENT, open_session
     from hwflash.jobs.write import resume, unfinished
 
     how = write_options(run, options, frozenset(), piped=False)
     record = unfinished(how.state, name or None)
     request = params.request(options)
-    if request.programmer is None:
+    if request.programmer is None and ENVIRONMENT not in request.environ:
         request = replace(request, programmer=record.programmer)
     run.console.info(f"resuming {record.name}", job=record.name)
     with open_session(request, run.console) as session:
@@ -176,7 +176,7 @@ def outcome(
     touched = sum(item.length for item in result.changed)
     how = f"{format_size(result.bytes)} in {format_seconds(result.seconds)}"
     lines = [
-        f"{verb} and verified: {how}, {touched:,} bytes touched",
+        f"{verb} and verified: {how}, {format_size(touched)} touched",
         f"sha256 {result.sha256}",
         f"backup {result.backup}",
     ]

@@ -307,7 +307,7 @@ def _open_bus(
         bus.close()
         release()
 
-    return Programmer(url.text, name, bus, url.scheme == "sim", release_all)
+    return Programmer(url.lasting, name, bus, url.scheme == "sim", release_all)
 
 
 def _board_url(board: Board | None) -> str | None:

@@ -61,6 +61,7 @@ class DieCore:
         operation, suspended: what goes on, and what was suspended.
         program_failed, erase_failed, protection_failed: fail flags.
         error_hold: a failure keeps the chip busy until 30h.
+        flag_unread: 70h was not read since the last operation (chips with ``flag-status-poll``).
         primitives: programs, erases and status writes begun so far.
         cut: what the power cut interrupted, or None.
         on_power_cut: called when that happens.
@@ -167,7 +168,7 @@ class DieCore:
         self.locks.power_up()
         self.wel = self.volatile_enabled = self.deep = self.reset_enabled = False
         self.program_failed = self.erase_failed = self.protection_failed = False
-        self.error_hold = self._stuck_busy = False
+        self.error_hold = self._stuck_busy = self.flag_unread = False
         self.operation = self.suspended = None
         self.extended = self.bank = 0
         self.four_byte = self.status.starts_in_four_byte_mode()
@@ -188,6 +189,9 @@ class DieCore:
         self, change: Change | RegisterChange, kind: str, time: Duration, *, suspendable: bool
     ) -> None:
         """Begin a primitive: ``program``, ``erase`` or ``status``."""
+        if self.flag_unread:  # the data sheet wants 70h to be read first: not carried out
+            self.wel = False
+            return
         self.primitives += 1
         if self.primitives == self.power_cut:
             change.tear(self.random)
@@ -216,6 +220,7 @@ class DieCore:
 
     def _finish(self, operation: Operation) -> None:
         self.operation = None
+        self.flag_unread = "flag-status-poll" in self.chip.quirks
         if operation.failed:
             self._note_failure(operation.kind)
         elif self.chip.fail_flags is FailFlags.MACRONIX_SCUR:

@@ -2,6 +2,7 @@
 
 Ref: W25Q128JV Rev. F and W25Q256JV Rev. G chapter 8; N25Q256A Rev. U (70h, 50h);
 MX25L25645G Rev. 1.4 (2Bh); S25FL128S Rev. M (30h).
+Limits: the device id of 90h and ABh is the third id byte less one, as on Winbond parts.
 """
 
 from __future__ import annotations

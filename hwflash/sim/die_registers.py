@@ -30,7 +30,11 @@ class Registers:
 
     def __init__(self, chip: Chip) -> None:
         self._chip = chip
-        self.numbers = tuple(sorted({1, *chip.status.read, *chip.status.write}))
+        layout = chip.protection
+        places = (*layout.bp, layout.tb, layout.sec, layout.cmp, *layout.srp, layout.wps)
+        named = {place.register for place in places if place is not None}
+        named |= {area.lock.register for area in chip.otp if area.lock is not None}
+        self.numbers = tuple(sorted({1, *chip.status.read, *chip.status.write, *named}))
         self.stored = dict.fromkeys(self.numbers, 0)
         self.live = dict(self.stored)
         self.has_suspend_bit = chip.status.read.get(2) == 0x35

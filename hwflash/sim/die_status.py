@@ -58,7 +58,7 @@ class StatusCommands:
         for number, opcode in {**commands.read, 1: op.READ_STATUS_1}.items():
             stream = die.status_stream(partial(self._register, number))
             table[opcode] = Command(partial(same, stream), while_busy=True)
-        own = {number: code for number, code in commands.write.items() if number != 1}
+        own = {n: code for n, code in commands.write.items() if code != op.WRITE_STATUS_1}
         joined = [1, *(n for n in die.status.numbers if n > 1 and n not in own)]
         # Parts with 31h take register 2 as the second byte of 01h all the same.
         if joined == [1] and own.get(2) == op.WRITE_STATUS_2:
@@ -66,9 +66,8 @@ class StatusCommands:
         write = partial(self._write_registers, tuple(joined))
         table[op.WRITE_STATUS_1] = Command(act=write, least=1, most=len(joined))
         for number, opcode in own.items():
-            if opcode != op.WRITE_STATUS_1:
-                write = partial(self._write_registers, (number,))
-                table[opcode] = Command(act=write, least=1, most=1)
+            write = partial(self._write_registers, (number,))
+            table[opcode] = Command(act=write, least=1, most=1)
         flags: dict[FailFlags, tuple[int, Callable[[bool], int]]] = {
             FailFlags.MICRON_FSR: (op.READ_FLAG_STATUS, self._flag_status),
             FailFlags.MACRONIX_SCUR: (op.READ_SECURITY_STATUS, self._security_status),
@@ -95,6 +94,8 @@ class StatusCommands:
 
     def _flag_status(self, busy: bool) -> int:
         die = self._die
+        if not busy:
+            die.flag_unread = False
         erasing = die.suspended is not None and die.suspended.kind == "erase"
         programming = die.suspended is not None and not erasing
         return (

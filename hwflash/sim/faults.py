@@ -70,13 +70,14 @@ class Faults:
                 raise _bad(item, f"there is no fault named {name!r}")
             if name in found:
                 raise _bad(item, f"{name!r} is given twice")
+            above = ""
             if name == "flip":
                 value, _, above = value.partition("@")
-                if above:
-                    found["flip_above"] = parse_frequency(above)
             try:
                 found[name] = reader(value)
-            except ValueError as error:
+                if above:
+                    found["flip_above"] = parse_frequency(above)
+            except (ValueError, UsageError) as error:
                 raise _bad(item, str(error)) from None
         return cls(**found)  # pyright: ignore[reportArgumentType]
 

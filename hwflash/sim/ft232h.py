@@ -11,6 +11,7 @@ Limits: only MPSSE is modelled, in every other bit mode written bytes are lost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil
 from typing import Final
 
@@ -64,8 +65,15 @@ class Ft232h:
 
     # --- bulk ------------------------------------------------------------------------------
 
-    def write(self, data: bytes, timeout: float) -> int:
+    def write(
+        self, data: bytes, timeout: float, starved: Callable[[], bool] = lambda: False
+    ) -> int:
         """A bulk OUT transfer; what the FIFO took before a time-out stays taken.
+
+        Args:
+            data: the bytes.
+            timeout: seconds, 0 for ever.
+            starved: asked when nothing moves any more; tells whether somebody has read since.
 
         Raises:
             TimedOut: not all of it could be taken in ``timeout`` seconds (0: for ever).
@@ -77,13 +85,13 @@ class Ft232h:
         if self.bit_mode == _MPSSE_MODE:
             engine.run(start, start)
             engine.feed(data, start)
-            if engine.pending > FIFO:
-                engine.run(start, limit, keep=FIFO)
-                if engine.pending > FIFO:
+            while engine.pending > FIFO:
+                engine.run(clock.now(), limit, keep=FIFO)
+                done = max(done, engine.time)
+                if engine.pending > FIFO and (engine.time > limit or not starved()):
                     engine.drop(engine.pending - FIFO)
                     clock.advance_to(limit)
                     raise TimedOut
-                done = max(done, engine.time)
         clock.advance_to(done)
         return len(data)
 

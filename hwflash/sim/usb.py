@@ -30,6 +30,7 @@ RELEASE: Final = 0x0900
 IN_ENDPOINT: Final = 0x81
 OUT_ENDPOINT: Final = 0x02
 _BUS: Final = 200  # far from the buses of a real computer
+_TURN: Final = 0.5  # real seconds a hanging write waits for another thread to read
 _places = itertools.count(1)
 
 
@@ -83,7 +84,9 @@ class SimulatedUsb(_Backend):
         self._owner: object = None
         self._times_plugged = 0
         self._configuration = 1
-        self._lock = threading.RLock()
+        self._lock = threading.Condition(threading.RLock())
+        self._reader: int | None = None
+        self._reads = 0
 
     def plug(self) -> None:
         """Put the device back on the bus, as new; the fault that removed it is spent."""
@@ -243,7 +246,7 @@ class SimulatedUsb(_Backend):
             self.counters.bulk_out += 1
             self.counters.bytes_out += len(data)
             try:
-                written = self.chip.write(data.tobytes(), timeout / 1000)
+                written = self.chip.write(data.tobytes(), timeout / 1000, self._starved)
             except TimedOut:
                 self._present()
                 _time_out()
@@ -257,6 +260,7 @@ class SimulatedUsb(_Backend):
         with self._lock:
             self._count(dev_handle, ep, IN_ENDPOINT)
             self.counters.bulk_in += 1
+            self._reader = threading.get_ident()
             try:
                 data = self.chip.read(len(buff), timeout / 1000)
             except TimedOut:
@@ -265,9 +269,18 @@ class SimulatedUsb(_Backend):
             except Overflowed:
                 _fail("Overflow", -8, errno.EOVERFLOW)
             self._present()
+            self._reads += 1
+            self._lock.notify_all()
             self.counters.bytes_in += len(data)
             memoryview(buff)[: len(data)] = array(buff.typecode, data)
             return len(data)
+
+    def _starved(self) -> bool:
+        """A write hangs on a full IN FIFO: give a reading thread its turn, if there is one."""
+        if self._reader in (None, threading.get_ident()):
+            return False
+        before = self._reads
+        return self._lock.wait_for(lambda: self._reads != before, _TURN)
 
     def ctrl_transfer(
         self,

@@ -72,7 +72,9 @@ def test_page_wraps_and_the_last_page_size_bytes_count(bench: Bench) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 255), st.binary(min_size=1, max_size=600), st.binary(min_size=256, max_size=256))
+@given(
+    st.integers(0, 255), st.binary(min_size=1, max_size=600), st.binary(min_size=256, max_size=256)
+)
 def test_page_buffer_is_a_ring(offset: int, data: bytes, before: bytes) -> None:
     bench = Bench(content=bytearray(before) + bytearray(b"\xff") * (16 * MIB - 256))
     ring = [0xFF] * 256
@@ -93,7 +95,15 @@ def test_erase_sizes_alignment_and_wear(bench: Bench) -> None:
     assert bench("0301fffe", 4).hex() == "ffffffff"
     wear = bench.die.wear
     assert len(wear) == 4096
-    assert (wear[0], wear[1], wear[8], wear[15], wear[16], wear[31], wear[32]) == (0, 1, 1, 1, 1, 1, 0)
+    assert (wear[0], wear[1], wear[8], wear[15], wear[16], wear[31], wear[32]) == (
+        0,
+        1,
+        1,
+        1,
+        1,
+        1,
+        0,
+    )
 
 
 def test_chip_erase(bench: Bench) -> None:

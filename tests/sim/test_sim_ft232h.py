@@ -1,5 +1,7 @@
 import errno
 import random
+import threading
+import time
 
 import pytest
 import usb.core
@@ -282,6 +284,24 @@ def test_the_same_batch_passes_when_its_replies_fit(host: Host) -> None:
     assert host.read(1023) == b"\xef\x40\x18" * 341
 
 
+def test_a_second_thread_that_reads_keeps_a_long_batch_going(host: Host) -> None:
+    ask = LOW + wr(b"\x9f") + rd(3) + HIGH
+    host.packet()
+    found = bytearray()
+
+    def read() -> None:
+        while len(found) < 30_000:
+            found.extend(host.packet()[2:])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while host.sim.stats["usb_in"] < 3:
+        time.sleep(0.001)
+    host.write(ask * 10_000 + b"\x87", timeout=100_000_000)
+    reader.join(20)
+    assert bytes(found) == b"\xef\x40\x18" * 10_000
+
+
 def test_endless_write_timeout_ends_in_virtual_time(host: Host) -> None:
     start = host.clock.now()
     with pytest.raises(usb.core.USBTimeoutError):
@@ -376,7 +396,9 @@ def test_mode_0_opcodes_and_their_wrong_edges(host: Host) -> None:
 
 
 def test_writing_on_the_rising_edge_shifts_the_data(host: Host) -> None:
-    host.ask(LOW + wr(b"\x06") + HIGH + LOW + wr(b"\x02\x00\x00\x00") + b"\x10\x01\x00\xf0\x0f" + HIGH, 0)
+    host.ask(
+        LOW + wr(b"\x06") + HIGH + LOW + wr(b"\x02\x00\x00\x00") + b"\x10\x01\x00\xf0\x0f" + HIGH, 0
+    )
     assert host.sim.die.content[:2] == b"\x78\x07"
 
 
@@ -391,7 +413,9 @@ def test_reading_on_the_falling_edge_with_the_clock_idling_high_is_late(host: Ho
 
 
 def test_bit_commands(host: Host) -> None:
-    assert host.ask(LOW + b"\x13\x07\x9f" + b"\x22\x07\x22\x02" + HIGH, 2) == bytes((0xEF, 0x40 >> 5))
+    assert host.ask(LOW + b"\x13\x07\x9f" + b"\x22\x07\x22\x02" + HIGH, 2) == bytes(
+        (0xEF, 0x40 >> 5)
+    )
     assert host.ask(LOW + b"\x13\x03\x90\x13\x03\xf0" + rd(1) + HIGH, 1) == b"\xef"
     assert host.ask(LOW + b"\x33\x07\x9f\x33\x03\x00" + HIGH, 2) == b"\xff\x0e"
     assert host.ask(LOW + b"\x12\x07\x9f" + rd(1) + HIGH, 1) == b"\xff"

@@ -108,7 +108,11 @@ def test_volatile_status_write(bench: Bench) -> None:
 
 
 def test_second_register_without_opcode_is_the_second_byte() -> None:
-    chip = replace(W25Q128, status=StatusCommands(read={1: 0x05, 2: 0x35}, write={1: 0x01}))
+    chip = replace(
+        W25Q128,
+        status=StatusCommands(read={1: 0x05, 2: 0x35}, write={1: 0x01}),
+        protection=replace(W25Q128.protection, wps=None),
+    )
     bench = Bench(chip)
     bench.write("010442")
     assert bench.die.registers == {1: 4, 2: 0x42}
