@@ -28,6 +28,11 @@ QUIRKS: Final[Mapping[str, str]] = MappingProxyType(
             "The top/bottom protection bit can be set once and never cleared; it must not be "
             "written while lifting a protection."
         ),
+        "no-reprogram": (
+            "On-die ECC covers a unit that may be programmed once between two erases: clearing "
+            "more bits in a page that holds data fails or turns the ECC off, so every change of "
+            "such a page takes an erase."
+        ),
         "wpsel": (
             "WPSEL, bit 7 of the security register (2Bh), may have switched the part for ever to "
             "individual block locks; the BP bits then mean nothing, and 98h unlocks."

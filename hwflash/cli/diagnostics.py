@@ -187,7 +187,7 @@ def _details(context: Mapping[str, object]) -> str:
             continue
         items = cast("list[Any]", value) if isinstance(value, list) else None
         if items is not None and key == "faults":
-            shown += [f"\n    {fault}" for fault in items]
+            shown += ["\n    " + _fault(fault) for fault in items]
         elif items is not None and len(items) > 5:
             shown.append(f"{key}={len(items)} items")
         elif key in ("address", "offset") and isinstance(value, int):
@@ -195,6 +195,12 @@ def _details(context: Mapping[str, object]) -> str:
         else:
             shown.append(f"{key}={_plain(value)}")
     return ", ".join(shown)
+
+
+def _fault(fault: Any) -> str:
+    """A fault of a file: a (place, message) pair or a sentence."""
+    pair: tuple[Any, ...] = fault if isinstance(fault, tuple) else (fault,)
+    return ": ".join(map(str, pair))
 
 
 def _plain(value: Any) -> Any:

@@ -30,7 +30,7 @@ RELEASE: Final = 0x0900
 IN_ENDPOINT: Final = 0x81
 OUT_ENDPOINT: Final = 0x02
 _BUS: Final = 200  # far from the buses of a real computer
-_TURN: Final = 0.5  # real seconds a hanging write waits for another thread to read
+_TURN: Final = 5.0  # real seconds a hanging write waits for another thread to read
 _places = itertools.count(1)
 
 

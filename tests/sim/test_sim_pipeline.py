@@ -73,7 +73,7 @@ def test_a_whole_chip() -> None:
     host.write(LOW + wr(b"\x03\x00\x00\x00") + rd(65536) * 256 + HIGH + b"\x87")
     assert host.read(16 << 20, size=16384) == data
     assert host.clock.now() - start < 1.02 * 4.474
-    assert time.process_time() - cpu < 15
+    assert time.process_time() - cpu < 30
 
 
 @pytest.mark.parametrize(
