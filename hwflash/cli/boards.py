@@ -96,7 +96,7 @@ def _board_lines(board: Any) -> list[str]:
     if programmer.frequency:
         lines.append(f"  SCK at most {format_hz(programmer.frequency)}")
     if wiring.connector or wiring.notes:
-        lines.append(f"  wiring  {' '.join(filter(None, (wiring.connector, wiring.notes)))}")
+        lines.append(f"  wiring  {' '.join((wiring.connector + '. ' + wiring.notes).split())}")
     lines += [
         f"    {pin.pin:>4}  {pin.signal:<10} {pin.to}" + (f"  ({pin.note})" if pin.note else "")
         for pin in wiring.pin

@@ -49,6 +49,8 @@ def list_(run: runner.Run, pattern: str) -> runner.Outcome:
         f"{format_size(part.chip.size):>8}"
         for part in parts
     ]
+    if not parts:
+        run.console.talk(f"no part of the catalog matches {pattern!r}")
     return runner.Outcome({"chips": keys}, lines, 0 if parts else 1)
 
 
@@ -83,7 +85,7 @@ def decode(run: runner.Run, file: Path, jedec_id: str) -> runner.Outcome:
     from hwflash.jobs.describe import chip_keys
 
     known = _id_bytes(jedec_id)
-    image = params.load_file(file, "raw")
+    image = params.load_file(run, file, "raw")
     tables = sfdp.parse(image.segments[0].data)
     maker = manufacturer_name(known) if known else "unknown"
     chip = sfdp.to_chip(tables, known, None, file.stem, maker)

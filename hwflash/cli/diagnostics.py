@@ -6,6 +6,7 @@ command that helps, and says whether the chip was changed.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -137,13 +138,14 @@ def chip_state(error: HwflashError) -> str:
 def commands_for(error: HwflashError) -> dict[str, str]:
     """The commands that resume and that restore, where there are any."""
     found: dict[str, str] = {}
+    if error.exit_code != ChipStateUnknown.exit_code:
+        return found
     programmer = error.context.get("programmer")
-    via = f"-p '{programmer}' " if programmer else ""
-    if error.exit_code == ChipStateUnknown.exit_code:
-        if error.context.get("resume"):
-            found["resume"] = f"hwflash write {via}--resume {error.context['resume']}"
-        if error.context.get("backup"):
-            found["restore"] = f"hwflash write {via}--restore {error.context['backup']}"
+    words = ["hwflash", "write", *(["-p", str(programmer)] if programmer else [])]
+    words += cast("list[str]", error.context.get("options", []))
+    for name, key in (("resume", "resume"), ("restore", "backup")):
+        if error.context.get(key):
+            found[name] = shlex.join([*words, f"--{name}", str(error.context[key])])
     return found
 
 
@@ -169,6 +171,8 @@ def as_lines(error: HwflashError) -> list[str]:
     details = _details(error.context)
     if details:
         lines.append(f"  where: {details}")
+    if near := cast("list[str]", error.context.get("near")):
+        lines.append(f"  did you mean: {', '.join(near)}")
     if not isinstance(error, Interrupted):
         lines.append(f"  probably: {facts['blame']}")
     lines.append(f"  chip: {facts['chip']}")
@@ -177,7 +181,9 @@ def as_lines(error: HwflashError) -> list[str]:
     return lines
 
 
-_HIDDEN: Final = frozenset({"resume", "backup", "programmer", "cause", "facts", "known", "summary"})
+_HIDDEN: Final = frozenset(
+    {"resume", "backup", "programmer", "cause", "facts", "known", "summary", "options", "near"}
+)
 
 
 def _details(context: Mapping[str, object]) -> str:
@@ -199,7 +205,7 @@ def _details(context: Mapping[str, object]) -> str:
 
 def _fault(fault: Any) -> str:
     """A fault of a file: a (place, message) pair or a sentence."""
-    pair: tuple[Any, ...] = fault if isinstance(fault, tuple) else (fault,)
+    pair = cast("tuple[Any, ...]", fault) if isinstance(fault, tuple) else (fault,)
     return ": ".join(map(str, pair))
 
 

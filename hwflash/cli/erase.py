@@ -21,7 +21,7 @@ def command(run: runner.Run, **options: Any) -> runner.Outcome:
 
     A selection need not fit the chip's erase blocks: what lies around it is kept.
     """
-    from hwflash.cli.write import outcome, write_options
+    from hwflash.cli.write import outcome, repeatable, write_options
     from hwflash.jobs.selection import ranges
     from hwflash.jobs.session import open_session
     from hwflash.jobs.write import write
@@ -31,7 +31,8 @@ def command(run: runner.Run, **options: Any) -> runner.Outcome:
     if any(choice.file for choice in chosen.regions):
         raise UsageError("erase takes no files", code="usage.selection")
     how = write_options(run, options, chosen.named, piped=False)
-    with open_session(params.request(options), run.console) as session:
+    words = params.repeated(options)
+    with repeatable(words), open_session(params.request(options), run.console) as session:
         places = [part.range for part in ranges(chosen, session.chip.size, session.board)]
         run.console.begin("erase", ranges=range_keys(places))
         targets = [Segment(place.address, b"\xff" * place.length) for place in places]

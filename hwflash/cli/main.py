@@ -77,17 +77,27 @@ def root() -> None:
     runner.set_up_logging()
 
 
+def _name(arguments: list[str]) -> str:
+    """The command that was meant, as results name it: ``probe``, ``chips show``."""
+    words = [word for word in arguments if not word.startswith("-")]
+    return " ".join(words[: 2 if words[:1] in (["chips"], ["boards"]) else 1]) or "hwflash"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``hwflash``."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    name = next((word for word in arguments if not word.startswith("-")), "hwflash")
+    json_lines = "--json" in arguments
     try:
         outcome: Any = root.main(args=arguments, prog_name="hwflash", standalone_mode=False)
     except click.exceptions.Abort:
         raise SystemExit(runner.diagnostics.INTERRUPTED) from None
+    except click.exceptions.NoArgsIsHelpError as exc:
+        exc.show()
+        runner.leave(exc.exit_code)
     except click.ClickException as exc:
-        runner.fail(name, UsageError(exc.format_message(), code="usage.command-line"))
+        error = UsageError(exc.format_message(), code="usage.command-line")
+        runner.fail(_name(arguments), error, json_lines=json_lines)
     except HwflashError as exc:
         runner.debug_traceback()
-        runner.fail(name, exc)
+        runner.fail(_name(arguments), exc, json_lines=json_lines)
     raise SystemExit(outcome if isinstance(outcome, int) else 0)

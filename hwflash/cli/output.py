@@ -2,6 +2,9 @@
 
 `Console` is what a command prints through: for people, or as JSON Lines with ``--json``. The
 schema of the lines is ``docs/output.schema.json``.
+
+A reader that goes away (``| head -1``) or a full disk behind ``>`` never stops a job: half a
+write is worse than a lost line.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 from hwflash.cli import diagnostics
@@ -22,6 +26,18 @@ VERSION: Final = 1
 QUIET_SECONDS: Final = 5.0
 #: JSON progress lines per phase and second, at most.
 JSON_INTERVAL: Final = 0.1
+
+
+def silence(stream: TextIO) -> None:
+    """Send what is still printed to a stream that cannot be written to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _open(stream: TextIO | None) -> TextIO:
+    """A standard stream; one that was closed before we began (``2>&-``) is None in Python."""
+    return stream if stream is not None else Path(os.devnull).open("w", encoding="utf-8")
 
 
 class Console:
@@ -44,13 +60,11 @@ class Console:
     ) -> None:
         self.command = command
         self.json_lines = json_lines
-        self.out = out or sys.stdout
-        self.err = err or sys.stderr
+        self.out = out or _open(sys.stdout)
+        self.err = err or _open(sys.stderr)
         self.terminal = self.err.isatty() and not json_lines
         self._bars = _Bars(self.err) if self.terminal else None
-        self._phase = ""
-        self._last = 0.0
-        self._tenth: int = -1
+        self._said: dict[str, tuple[float, int]] = {}
 
     # --- what commands print --------------------------------------------------------------
 
@@ -64,13 +78,13 @@ class Console:
         self.stop_bars()
         if not self.json_lines:
             for line in lines:
-                print(line, file=self.out)
+                self._print(line, self.out)
 
     def talk(self, line: str) -> None:
         """A remark on stderr; nothing with ``--json``."""
         self.stop_bars()
         if not self.json_lines:
-            print(line, file=self.err)
+            self._print(line, self.err)
 
     def result(self, exit_code: int, keys: Mapping[str, object]) -> None:
         """The last line of a command that came to its end."""
@@ -83,7 +97,7 @@ class Console:
                 exit_code=exit_code,
                 **keys,
             )
-        self.out.flush()
+        self._print("", self.out, end="")
 
     def failure(self, error: HwflashError) -> None:
         """The last words of a command that failed."""
@@ -98,8 +112,8 @@ class Console:
             )
         else:
             for line in diagnostics.as_lines(error):
-                print(line, file=self.err)
-        self.out.flush()
+                self._print(line, self.err)
+        self._print("", self.out, end="")
 
     # --- reporter -------------------------------------------------------------------------
 
@@ -118,7 +132,7 @@ class Console:
                 )
             else:
                 percent = 100 * event.done // max(event.total, 1)
-                print(f"{event.phase}: {percent} %", file=self.err, flush=True)
+                self._print(f"{event.phase}: {percent} %", self.err)
 
     def info(self, message: str, /, **context: object) -> None:
         """Pass on a remark."""
@@ -144,17 +158,25 @@ class Console:
     def _due(self, event: Progress) -> bool:
         now = time.monotonic()
         tenth = 10 * event.done // max(event.total, 1)
-        fresh = event.phase != self._phase
         limit = JSON_INTERVAL if self.json_lines else QUIET_SECONDS
-        moved = tenth != self._tenth
-        if fresh or moved or event.done >= event.total or now - self._last >= limit:
-            self._phase, self._last, self._tenth = event.phase, now, tenth
+        # Phases take turns (erase, program, erase, ...): each has a pace of its own.
+        last, said = self._said.get(event.phase, (-limit, -1))
+        if tenth != said or event.done >= event.total or now - last >= limit:
+            self._said[event.phase] = now, tenth
             return True
         return False
 
+    def _print(self, line: str, stream: TextIO, end: str = "\n") -> None:
+        try:
+            print(line, file=stream, end=end, flush=True)
+        except OSError as exc:
+            silence(stream)
+            if stream is self.out and not isinstance(exc, BrokenPipeError):
+                self.talk(f"warning: the output cannot be written: {exc.strerror}")
+
     def _json(self, kind: str, **keys: object) -> None:
         line = {"v": VERSION, "type": kind, **keys}
-        print(json.dumps(line, default=str), file=self.out, flush=True)
+        self._print(json.dumps(line, default=str), self.out)
 
 
 class _Bars:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from hwflash.boards import Board
+    from hwflash.cli.runner import Run
     from hwflash.jobs.selection import Image, RegionChoice, Selection
     from hwflash.jobs.session import Request
 
@@ -58,6 +59,9 @@ REGION = _Parsed("name[:file]", _parse_region)
 PATH = click.Path(path_type=Path, dir_okay=False, allow_dash=False)
 
 
+_BOARD_AS_GIVEN = "hwflash.board"
+
+
 class BoardName(click.ParamType["Board"]):
     """A board by name or file, loaded and checked."""
 
@@ -69,7 +73,11 @@ class BoardName(click.ParamType["Board"]):
         """Load the board; its faults are an error of their own, not one of usage."""
         from hwflash.boards import load_board
 
-        return load_board(value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        if ctx is not None:
+            ctx.meta[_BOARD_AS_GIVEN] = value
+        return load_board(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -203,6 +211,22 @@ def request(options: dict[str, Any]) -> Request:
     )
 
 
+def repeated(options: dict[str, Any]) -> list[str]:
+    """The words with which a later command meets the same chip on the same terms.
+
+    The programmer is not among them: its URL is known once it was opened.
+    """
+    words: list[str] = []
+    if options["board"] is not None:
+        words += ["-b", str(click.get_current_context().meta[_BOARD_AS_GIVEN])]
+    for key, word in (("chip", "-c"), ("chip_file", "--chip-file"), ("size", "--size")):
+        if options[key] is not None:
+            words += [word, str(options[key])]
+    if options["frequency"] is not None:
+        words += ["-f", f"{options['frequency']:.0f}"]
+    return words + (["--allow-voltage"] if options["allow_voltage"] else [])
+
+
 def selection(options: dict[str, Any]) -> Selection:
     """Take the selection options out of a command's options."""
     from hwflash.jobs.selection import Selection
@@ -212,11 +236,24 @@ def selection(options: dict[str, Any]) -> Selection:
     return found
 
 
-def load_file(name: Path, kind: str = "auto") -> Image:
+def require_file(file: Path | None, chosen: Selection) -> None:
+    """Refuse a job without a file before any hardware is touched.
+
+    Raises:
+        UsageError: there is none, and not every region has one (``usage.selection``).
+    """
+    if file is None and not (chosen.regions and all(item.file for item in chosen.regions)):
+        raise UsageError("no file is given", code="usage.selection")
+
+
+def load_file(run: Run, name: Path, kind: str = "auto") -> Image:
     """Read an image; ``-`` is standard input."""
     import sys
 
     from hwflash.layout.files import load_image
 
+    if str(name) == "-" and sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise UsageError("standard input is closed", code="usage.selection")
     source: Any = sys.stdin.buffer if str(name) == "-" else name
-    return load_image(source, format=kind)  # type: ignore[arg-type]
+    with run.waiting():
+        return load_image(source, format=kind)  # type: ignore[arg-type]

@@ -35,8 +35,7 @@ def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **option
 
     chosen = params.selection(options)
     request = params.request(options)
-    if file is None and not (chosen.regions and all(item.file for item in chosen.regions)):
-        raise UsageError("name the file to read into", code="usage.selection")
+    params.require_file(file, chosen)
     if str(file) == "-" and run.console.json_lines:
         raise UsageError("--json and - both want stdout", code="usage.selection")
     with open_session(request, run.console) as session:

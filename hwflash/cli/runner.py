@@ -9,18 +9,19 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 import click
 
 from hwflash.cli import diagnostics
-from hwflash.cli.output import Console
+from hwflash.cli.output import Console, silence
 from hwflash.errors import HwflashError, Interrupted
 from hwflash.progress import CancelToken
 
 DEBUG: Final = "HWFLASH_DEBUG"
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,31 @@ class Run:
 
     console: Console
     cancel: CancelToken
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """Wait for somebody else (an answer, a pipe): a stop signal ends the wait at once.
+
+        Elsewhere a signal only sets the cancel token, and Python resumes the read that it
+        interrupted (PEP 475), for ever if nothing comes.
+
+        Raises:
+            Interrupted: a stop was asked for.
+        """
+
+        def stop(_number: int, _frame: object) -> None:
+            self.cancel.cancel()
+            raise KeyboardInterrupt
+
+        self.cancel.check()
+        before = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
+        try:
+            yield
+        except KeyboardInterrupt as exc:
+            raise Interrupted from exc
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def command(name: str) -> Callable[[Callable[..., Outcome]], Callable[..., None]]:
@@ -79,10 +105,6 @@ def _carry_out(function: Callable[..., Outcome], run: Run, options: dict[str, An
     except KeyboardInterrupt:
         run.console.failure(Interrupted())
         return diagnostics.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return diagnostics.INTERNAL
     except click.ClickException:
         raise
     except Exception as exc:
@@ -97,10 +119,12 @@ def stop_signals(run: Run) -> Generator[None]:
 
     def stop(number: int, _frame: object) -> None:
         run.cancel.cancel()
-        run.console.talk(f"{signal.Signals(number).name}: stopping after this block")
+        # The signal may have come in the middle of a print to the same stream, which must not
+        # be entered twice.
+        with suppress(RuntimeError):
+            run.console.talk(f"{signal.Signals(number).name}: stopping after this block")
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in _STOP_SIGNALS}
     try:
         yield
     finally:
@@ -108,14 +132,20 @@ def stop_signals(run: Run) -> Generator[None]:
             signal.signal(number, handler)
 
 
-def fail(name: str, error: HwflashError) -> NoReturn:
+def fail(name: str, error: HwflashError, *, json_lines: bool) -> NoReturn:
     """Report an error that came before a command's body, such as a bad option."""
-    Console(name, json_lines="--json" in sys.argv).failure(error)
+    Console(name, json_lines=json_lines).failure(error)
     leave(error.exit_code)
 
 
 def leave(exit_code: int) -> NoReturn:
-    """End the process."""
+    """End the process; output that nobody takes any more is not worth a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # pyright: ignore[reportUnnecessaryComparison] - `>&-`
+                stream.flush()
+        except OSError:
+            silence(stream)
     raise SystemExit(exit_code)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hwflash.units import Range, format_hz, format_seconds, format_size
+from hwflash.units import Range, format_hz, format_seconds, format_size, merge_ranges
 
 
 def chip_lines(keys: Mapping[str, Any]) -> list[str]:
@@ -72,13 +72,14 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     programs = [step for step in steps if step["kind"] == "program"]
     lines = [f"plan for {plan['part']}, about {format_seconds(plan['seconds'])}:"]
     for size in sorted({step["length"] for step in erases}):
-        places = [step for step in erases if step["length"] == size]
+        blocks = [_range(step) for step in erases if step["length"] == size]
         lines.append(
-            f"  erase    {len(places)} x {format_size(size)}: " + places_text(map(_range, places))
+            f"  erase    {len(blocks)} x {format_size(size)}: " + places_text(merge_ranges(blocks))
         )
     if programs:
         total = sum(step["length"] for step in programs)
-        lines.append(f"  program  {format_size(total)}: " + places_text(map(_range, programs)))
+        places = merge_ranges([_range(step) for step in programs])
+        lines.append(f"  program  {format_size(total)}: " + places_text(places))
     return lines
 
 

@@ -26,11 +26,12 @@ def command(run: runner.Run, file: Path | None, kind: str, **options: Any) -> ru
     from hwflash.jobs.session import open_session
 
     chosen = params.selection(options)
+    params.require_file(file, chosen)
     request = params.request(options)
-    image = params.load_file(file, kind) if file is not None else None
+    image = params.load_file(run, file, kind) if file is not None else None
     with open_session(request, run.console) as session:
         targets = segments(
-            chosen, image, lambda path: params.load_file(path, kind), session.chip.size,
+            chosen, image, lambda path: params.load_file(run, path, kind), session.chip.size,
             session.board,
         )  # fmt: skip
         run.console.begin("verify", ranges=range_keys(item.range for item in targets))

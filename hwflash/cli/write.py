@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,11 @@ import click
 
 from hwflash.cli import params, runner
 from hwflash.cli.results import range_keys
-from hwflash.errors import UsageError
+from hwflash.errors import ChipStateUnknown, UsageError
 from hwflash.units import format_seconds, format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Sequence
 
     from hwflash.flash.plan import Plan
     from hwflash.jobs.write import WriteOptions, WriteResult
@@ -78,14 +79,17 @@ def _write(
     from hwflash.jobs.session import open_session
     from hwflash.jobs.write import restore_targets, write
 
+    if restore is None:
+        params.require_file(file, chosen)
     how = write_options(run, options, chosen.named, piped=str(file) == "-")
-    image = params.load_file(file, kind) if file is not None else None
-    with open_session(params.request(options), run.console) as session:
+    image = params.load_file(run, file, kind) if file is not None else None
+    words = params.repeated(options)
+    with repeatable(words), open_session(params.request(options), run.console) as session:
         if restore is not None:
             targets = restore_targets(session, restore)
         else:
             targets = segments(
-                chosen, image, lambda path: params.load_file(path, kind), session.chip.size,
+                chosen, image, lambda path: params.load_file(run, path, kind), session.chip.size,
                 session.board,
             )  # fmt: skip
         run.console.begin("write", ranges=range_keys(item.range for item in targets))
@@ -102,50 +106,72 @@ def _resume(run: runner.Run, name: str, options: dict[str, Any]) -> runner.Outco
 
     how = write_options(run, options, frozenset(), piped=False)
     record = unfinished(how.state, name or None)
+    words = params.repeated(options)
     request = params.request(options)
     if request.programmer is None and ENVIRONMENT not in request.environ:
         request = replace(request, programmer=record.programmer)
     run.console.info(f"resuming {record.name}", job=record.name)
-    with open_session(request, run.console) as session:
+    with repeatable(words), open_session(request, run.console) as session:
         run.console.begin("resume", job=record.name)
         result = resume(session, record, how, run.console, run.cancel)
         stats = session.stats()
     return outcome(result, stats, "resumed", dry_run=how.dry_run)
 
 
+@contextmanager
+def repeatable(words: Sequence[str]) -> Generator[None]:
+    """Let a failure know the options that the commands it prints must repeat."""
+    try:
+        yield
+    except ChipStateUnknown as exc:
+        facts = {key: value for key, value in exc.context.items() if key != "code"}
+        raise ChipStateUnknown(
+            exc.message, code=exc.code, **{**facts, "options": list(words)}
+        ) from exc
+
+
 def write_options(
     run: runner.Run, options: dict[str, Any], named: frozenset[str], *, piped: bool
 ) -> WriteOptions:
-    """Take the options of a changing command out of ``options``."""
+    """Take the options of a changing command out of ``options``.
+
+    Raises:
+        UsageError: nobody can be asked, and neither ``--yes`` nor ``--dry-run`` was given
+            (``usage.confirm``); better now than after minutes of reading.
+    """
     import os
 
     from hwflash.jobs.write import WriteOptions
     from hwflash.state import state_dir
 
     yes, dry_run = options.pop("yes"), options.pop("dry_run")
+    nobody = piped or run.console.json_lines or sys.stdin is None or not sys.stdin.isatty()  # pyright: ignore[reportUnnecessaryComparison]
+    if nobody and not yes and not dry_run:
+        raise UsageError("nobody is there to confirm the plan", code="usage.confirm")
     return WriteOptions(
         state=state_dir(os.environ),
         backup_folder=options.pop("backup_dir"),
         verify_full=options.pop("verify") == "full",
         dry_run=dry_run,
-        confirm=None if yes else _asker(run, piped=piped),
+        confirm=None if yes else _asker(run),
         named_regions=named,
     )
 
 
-def _asker(run: runner.Run, *, piped: bool) -> Callable[[Plan], bool]:
-    """Shows the plan and asks; where nobody can answer, says that ``--yes`` is needed."""
+def _asker(run: runner.Run) -> Callable[[Plan], bool]:
+    """Shows the plan and asks; the end of input is a no."""
 
     def ask(plan: Plan) -> bool:
         from hwflash.cli.show import plan_lines
 
-        if piped or run.console.json_lines or not sys.stdin.isatty():
-            raise UsageError(
-                "nobody is there to confirm the plan", code="usage.confirm", part=plan.part
-            )
         for line in plan_lines(plan.as_dict()):
             run.console.talk(line)
-        return click.confirm(f"Write to {plan.part} now?", err=True)
+        with run.waiting():
+            try:
+                return click.confirm(f"Write to {plan.part} now?", err=True)
+            except click.Abort:  # Ctrl-C has set the cancel token, Ctrl-D has not
+                run.cancel.check()
+                return False
 
     return ask
 

@@ -17,6 +17,7 @@ from hwflash.errors import (
     BusUnstable,
     ChipError,
     ChipStateUnknown,
+    HwflashError,
     ImageError,
     Interrupted,
     UsageError,
@@ -346,21 +347,20 @@ def _execute(
 ) -> tuple[Range, ...]:
     executor = Executor(job.session.flash, journal, job.reporter, job.cancel)
     verify = [window.range for window in windows] if job.options.verify_full else list(touched)
+    verified = False
     try:
         with job.session.flash.unlocked():
             executor.run(plan, windows, verify)
-    except ChipStateUnknown as exc:
-        _remember(job, plan, backup, "unknown", exc.code)
-        raise ChipStateUnknown(
-            exc.message,
-            code=exc.code,
-            **{
-                **_facts(exc.context),
-                "resume": journal.name,
-                "backup": str(backup),
-                "programmer": job.session.programmer.url,
-            },
-        ) from exc
+            verified = True
+    except HwflashError as exc:
+        if not journal.begun:
+            raise
+        if not verified:
+            _remember(job, plan, backup, "unknown", exc.code)
+            raise _unknown(job, exc, journal, backup) from exc
+        job.reporter.warning(
+            f"written and verified, but the block locks were not put back: {exc}", code=exc.code
+        )
     finally:
         journal.close()
     _remember(job, plan, backup, "ok", None)
@@ -387,6 +387,25 @@ def _remember(job: _Job, plan: Plan, backup: Path, outcome: str, code: str | Non
             stream.write(json.dumps(line) + "\n")
     except OSError as exc:
         job.reporter.warning(f"the history {path} cannot be written: {exc.strerror}")
+
+
+def _unknown(job: _Job, exc: HwflashError, journal: Journal, backup: Path) -> ChipStateUnknown:
+    """The failure, with what it takes to go on or back.
+
+    A lost programmer also keeps block locks from being put back; that second failure hides
+    the first, and is no less the end of a write that had begun.
+    """
+    facts = _facts(exc.context)
+    message, code = exc.message, exc.code
+    if not isinstance(exc, ChipStateUnknown):
+        facts = {"cause": exc.code, "facts": facts}
+        message, code = f"the write stopped half way: {exc}", ChipStateUnknown.code
+    facts |= {
+        "resume": journal.name,
+        "backup": str(backup),
+        "programmer": job.session.programmer.url,
+    }
+    return ChipStateUnknown(message, code=code, **facts)
 
 
 def _facts(context: Mapping[str, object]) -> dict[str, Any]:
