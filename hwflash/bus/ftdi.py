@@ -179,7 +179,7 @@ class Ft232hBus:
         try:
             self._synchronise()
             self.set_frequency(frequency)
-        except ProgrammerError:
+        except (ProgrammerError, UsageError):
             self.close()
             raise
 
@@ -222,9 +222,18 @@ class Ft232hBus:
         return self._deal_out(ops, bytes(answers))
 
     def set_frequency(self, frequency: float) -> None:
-        """Change SCK; the divisor's next lower frequency is used."""
+        """Change SCK; the divisor's next lower frequency is used.
+
+        Raises:
+            UsageError: it cannot be so slow (``usage.frequency``).
+            ProgrammerLost: the programmer stopped answering.
+        """
         divisor = mpsse.divisor_for(frequency)
-        self._write(bytes((mpsse.SET_DIVISOR, divisor & 0xFF, divisor >> 8)), 0.0)
+        try:
+            self._write(bytes((mpsse.SET_DIVISOR, divisor & 0xFF, divisor >> 8)), 0.0)
+        except (usb.core.USBError, FtdiError) as exc:
+            self._broken = usb_error(exc, self._name)
+            raise self._broken from exc
         self._frequency = mpsse.frequency_of(divisor)
         self._compiler = mpsse.Compiler(
             self._pins,
@@ -239,8 +248,12 @@ class Ft232hBus:
         if self._ftdi.is_connected:
             if self._broken is None:
                 try:
-                    self._ftdi.write_data(self._pins.deselect)
-                except FtdiError as exc:
+                    # Commands still in the device's FIFO would be lost with the bit mode:
+                    # an answer proves that all before it were carried out.
+                    pins = bytes((mpsse.GET_LOW_PINS, mpsse.SEND_IMMEDIATE))
+                    self._write(self._pins.deselect + pins, 0.0)
+                    self._collect(1, 0.0)
+                except (usb.core.USBError, FtdiError, ProgrammerError) as exc:
                     _log.warning("%s: could not deselect the chip: %s", self._name, exc)
             self._ftdi.close()  # bit mode reset: every pin floats
         if self._device is not None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from hwflash.bus.spi import Op, Transfer, Wait
+from hwflash.errors import UsageError
+from hwflash.units import format_hz
 
 # AN_108 §3.3 to §3.8.
 WRITE_BYTES_FALLING_MSB: Final = 0x11
@@ -47,11 +49,19 @@ def divisor_for(frequency: float) -> int:
 
     SCK = 60 MHz / (2 * (1 + divisor)). pyftdi rounds to the nearest instead, which can
     exceed what the chip allows.
+
+    Raises:
+        UsageError: the engine cannot clock so slowly (``usage.frequency``).
     """
-    divisor = 0
-    if frequency < BASE_CLOCK / 2:
-        divisor = -int(-BASE_CLOCK / (2 * frequency) // 1) - 1
-    return min(max(divisor, 0), 0xFFFF)
+    lowest = frequency_of(0xFFFF)
+    if not frequency >= lowest:
+        raise UsageError(
+            f"{frequency:g} Hz is below the slowest SCK, {format_hz(lowest)}",
+            code="usage.frequency",
+            frequency=frequency,
+            lowest=lowest,
+        )
+    return max(-int(-BASE_CLOCK / (2 * frequency) // 1) - 1, 0)
 
 
 def frequency_of(divisor: int) -> float:
@@ -192,9 +202,14 @@ class Compiler:
         self._fifo = fifo
         self._stream_limit = stream_limit
         self._clocked_wait_limit = clocked_wait_limit
+        self._unanswered = 0.0
 
     def compile(self, ops: Sequence[Op]) -> Iterator[Step]:
-        """The steps of a batch, in order."""
+        """The steps of a batch, in order.
+
+        The engine may still be at work on what it was given and need not answer, so a wait
+        on the host's clock is longer by the wire time of that.
+        """
         stream = bytearray()
         reply = 0
         seconds = 0.0
@@ -219,8 +234,11 @@ class Compiler:
                 stream += piece
                 reply += answer
                 seconds += busy
-            elif isinstance(op, Wait):
-                yield Sleep(op.seconds)
+                self._unanswered = 0.0 if answer else self._unanswered + busy
+                continue
+            pause, self._unanswered = self._unanswered, 0.0
+            if isinstance(op, Wait):
+                yield Sleep(op.seconds + pause)
             else:
                 head = self._pins.select + write_bytes(op.write)
                 yield Streaming(head, op.read, self._pins.deselect)

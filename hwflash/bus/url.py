@@ -193,10 +193,12 @@ def _sim(text: str) -> ProgrammerUrl:
 
 def _query(text: str, query: str, known: frozenset[str]) -> dict[str, str]:
     options: dict[str, str] = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in known:
+    # A plus sign stands for itself, as in file names, not for a space as in web forms.
+    for key, value in parse_qsl(query.replace("+", "%2B"), keep_blank_values=True):
+        if key not in known or key in options:
+            what = "more than one" if key in options else "an unknown option"
             raise UsageError(
-                f"{text!r} has an unknown option {key!r}",
+                f"{text!r} has {what} {key!r}",
                 code="usage.url-option",
                 url=text,
                 option=key,

@@ -68,3 +68,4 @@ GLOBAL_UNLOCK: Final = 0x98  # SST26, and others with individual block locks
 
 STATUS_WIP: Final = 0x01
 STATUS_WEL: Final = 0x02
+FLAG_STATUS_READY: Final = 0x80  # Micron

@@ -36,6 +36,8 @@ def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **option
     chosen = params.selection(options)
     request = params.request(options)
     params.require_file(file, chosen)
+    if str(file) == "-" and sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise UsageError("standard output is closed", code="usage.selection")
     if str(file) == "-" and run.console.json_lines:
         raise UsageError("--json and - both want stdout", code="usage.selection")
     with open_session(request, run.console) as session:

@@ -141,9 +141,10 @@ def fail(name: str, error: HwflashError, *, json_lines: bool) -> NoReturn:
 def leave(exit_code: int) -> NoReturn:
     """End the process; output that nobody takes any more is not worth a traceback."""
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # pyright: ignore[reportUnnecessaryComparison] - closed by `>&-`
+            continue
         try:
-            if stream is not None:  # pyright: ignore[reportUnnecessaryComparison] - `>&-`
-                stream.flush()
+            stream.flush()
         except OSError:
             silence(stream)
     raise SystemExit(exit_code)

@@ -44,7 +44,7 @@ class NorFlash:
         self.chip = chip
         self.erases: Counter[int] = Counter()
         self._commands = CommandSet.choose(chip, bus.frequency)
-        self._poller = StatusPoller(bus, chip.fail_flags)
+        self._poller = StatusPoller(bus, chip)
         self.pages = PageProgrammer(bus, self._commands)
         usable = Geometry.of(chip, 8 / bus.frequency)
         self._geometry = Geometry(

@@ -23,7 +23,7 @@ from typing import Final
 from hwflash.bus.spi import Op, SpiBus, Transfer, Wait
 from hwflash.chip import opcodes
 from hwflash.chip.commands import CommandSet
-from hwflash.chip.model import FailFlags
+from hwflash.chip.model import Chip, FailFlags
 from hwflash.errors import ChipError, ChipTimeout
 
 BATCH_PAGES: Final = 256
@@ -93,15 +93,24 @@ class AdaptiveWait:
 
 
 class StatusPoller:
-    """Waits for a chip to get ready, and reads why it failed."""
+    """Waits for a chip to get ready, and reads why it failed.
 
-    def __init__(self, bus: SpiBus, fail_flags: FailFlags) -> None:
+    Stacked Micron parts (quirk ``flag-status-poll``) tell the end of an operation in the flag
+    status register, bit 7, and want it read after each.
+    """
+
+    def __init__(self, bus: SpiBus, chip: Chip) -> None:
         self._bus = bus
-        self._fail_flags = fail_flags
+        self._fail_flags = chip.fail_flags
+        self._flag_status = "flag-status-poll" in chip.quirks
+        opcode = opcodes.READ_FLAG_STATUS if self._flag_status else opcodes.READ_STATUS_1
+        self.poll = Transfer(bytes((opcode,)), 1)
 
-    def status(self) -> int:
-        """Status register 1."""
-        return self._bus.execute([Transfer(bytes((opcodes.READ_STATUS_1,)), 1)])[0][0]
+    def busy(self, answer: int) -> bool:
+        """Whether an answer to `poll` says that the chip is busy."""
+        if self._flag_status:
+            return not answer & opcodes.FLAG_STATUS_READY
+        return bool(answer & opcodes.STATUS_WIP)
 
     def wait_ready(self, maximum: float, interval: float, what: str, address: int) -> None:
         """Poll until WIP is 0 and no failure is flagged.
@@ -119,11 +128,11 @@ class StatusPoller:
         """
         limit = self._bus.clock.now() + maximum * MAXIMUM_MARGIN
         while True:
-            status = self.status()
+            status = self._bus.execute([self.poll])[0][0]
             if self._fail_flags is FailFlags.SPANSION_SR1 and status & 0x60 and status != 0xFF:
                 # WIP stays 1 after a failure on these parts until the flags are cleared.
                 self.check_failure(address, status)
-            if not status & opcodes.STATUS_WIP:
+            if not self.busy(status):
                 break
             if self._bus.clock.now() > limit:
                 raise ChipTimeout(
@@ -186,7 +195,7 @@ class PageProgrammer:
         self._bus = bus
         self._commands = commands
         self._time = commands.chip.page_program
-        self._poller = StatusPoller(bus, commands.chip.fail_flags)
+        self._poller = StatusPoller(bus, commands.chip)
         self.wait = AdaptiveWait(self._time.typical, self._time.maximum)
         self.programs = 0
         self.retries = 0
@@ -246,7 +255,7 @@ class PageProgrammer:
         for page, pre, post in zip(pages, answers[1::5], answers[4::5], strict=True):
             if not finished or pre[0] & _READY_MASK != opcodes.STATUS_WEL:
                 doubts[page.address] = finished
-            finished = not post[0] & opcodes.STATUS_WIP
+            finished = not self._poller.busy(post[0])
         last = pages[-1].address
         if not finished:
             self._poller.wait_ready(self._time.maximum, 0.0, "page program", last)
@@ -255,13 +264,12 @@ class PageProgrammer:
         return doubts
 
     def _page_ops(self, page: Page) -> tuple[Op, ...]:
-        status = Transfer(bytes((opcodes.READ_STATUS_1,)), 1)
         return (
             Transfer(bytes((opcodes.WRITE_ENABLE,))),
-            status,
+            Transfer(bytes((opcodes.READ_STATUS_1,)), 1),
             Transfer(self._commands.program(page.address, page.data)),
             Wait(self.wait.seconds),
-            status,
+            self._poller.poll,
         )
 
     def _missing(self, suspects: Sequence[Page]) -> set[int]:

@@ -1,0 +1,20 @@
+"""What all tests share. Its folder comes first on the path, so tests can import `support`."""
+
+from collections.abc import Iterator
+
+import pytest
+from support import Rig, RigFactory
+
+
+@pytest.fixture
+def rig() -> Iterator[RigFactory]:
+    """Makes simulated programmers with a bus and a flash on them; closes them afterwards."""
+    made: list[Rig] = []
+
+    def make(*args: object, **options: object) -> Rig:
+        made.append(Rig(*args, **options))
+        return made[-1]
+
+    yield make
+    for item in made:
+        item.close()
