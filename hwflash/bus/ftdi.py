@@ -221,14 +221,14 @@ class Ft232hBus:
             raise self._broken from exc
         return self._deal_out(ops, bytes(answers))
 
-    def set_frequency(self, frequency: float) -> None:
+    def set_frequency(self, hertz: float, /) -> None:
         """Change SCK; the divisor's next lower frequency is used.
 
         Raises:
             UsageError: it cannot be so slow (``usage.frequency``).
             ProgrammerLost: the programmer stopped answering.
         """
-        divisor = mpsse.divisor_for(frequency)
+        divisor = mpsse.divisor_for(hertz)
         try:
             self._write(bytes((mpsse.SET_DIVISOR, divisor & 0xFF, divisor >> 8)), 0.0)
         except (usb.core.USBError, FtdiError) as exc:

@@ -109,6 +109,10 @@ class SpiBus(Protocol):
         """
         ...
 
+    def set_frequency(self, hertz: float, /) -> None:
+        """Change SCK to at most ``hertz``; `frequency` tells what it became."""
+        ...
+
     def close(self) -> None:
         """Deselect the chip, release the pins and the programmer. May be called twice."""
         ...

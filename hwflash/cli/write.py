@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from hwflash.flash.plan import Plan
+    from hwflash.jobs.selection import Selection
     from hwflash.jobs.write import WriteOptions, WriteResult
 
 
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
     help="Go on with a write that stopped half way: the only one, or the named one.",
 )
 @click.option("--restore", type=params.PATH, metavar="BACKUP", help="Write a backup back.")
+@click.option(
+    "--assume",
+    type=params.PATH,
+    metavar="FILE",
+    help="The chip holds this image: look in a few places instead of reading it all.",
+)
 @runner.command("write")
 def command(
     run: runner.Run,
@@ -43,6 +51,7 @@ def command(
     kind: str,
     resume: str | None,
     restore: Path | None,
+    assume: Path | None,
     **options: Any,
 ) -> runner.Outcome:
     """Write FILE into the chip (raw, Intel HEX or S-record; - is stdin).
@@ -64,7 +73,10 @@ def command(
             )
         if resume is not None:
             return _resume(run, resume, options)
-    return _write(run, file, kind, restore, chosen, options)
+    how = write_options(run, options, chosen.named, piped=str(file) == "-")
+    if assume is not None:
+        how = replace(how, assume=params.load_file(run, assume).segments)
+    return _write(run, file, kind, restore, chosen, how, options)
 
 
 def _write(
@@ -72,7 +84,8 @@ def _write(
     file: Path | None,
     kind: str,
     restore: Path | None,
-    chosen: Any,
+    chosen: Selection,
+    how: WriteOptions,
     options: dict[str, Any],
 ) -> runner.Outcome:
     from hwflash.jobs.selection import segments
@@ -81,7 +94,6 @@ def _write(
 
     if restore is None:
         params.require_file(file, chosen)
-    how = write_options(run, options, chosen.named, piped=str(file) == "-")
     image = params.load_file(run, file, kind) if file is not None else None
     words = params.repeated(options)
     with repeatable(words), open_session(params.request(options), run.console) as session:
@@ -99,8 +111,6 @@ def _write(
 
 
 def _resume(run: runner.Run, name: str, options: dict[str, Any]) -> runner.Outcome:
-    from dataclasses import replace
-
     from hwflash.jobs.session import ENVIRONMENT, open_session
     from hwflash.jobs.write import resume, unfinished
 

@@ -42,6 +42,7 @@ class JobRecord:
         backup: path of the backup.
         begun: a step was begun: the chip may have changed.
         unfinished: erase ranges that began and did not end.
+        steps: steps as they began, in order, each with whether it ended.
         finished: the write came to its end, verification included.
     """
 
@@ -53,6 +54,7 @@ class JobRecord:
     backup: str
     begun: bool
     unfinished: tuple[Range, ...]
+    steps: tuple[tuple[str, Range, bool], ...]
     finished: bool
 
     @property
@@ -198,6 +200,7 @@ def load(folder: Path) -> JobRecord:
             backup=str(job["backup"]),
             begun=False,
             unfinished=(),
+            steps=(),
             finished=False,
         )
     except (OSError, ValueError, KeyError, TypeError) as exc:
@@ -221,6 +224,8 @@ def unfinished_jobs(jobs: Path) -> list[JobRecord]:
 def _replay(record: JobRecord, lines: Sequence[str]) -> JobRecord:
     begun = finished = False
     open_erases: set[Range] = set()
+    steps: dict[int, tuple[str, Range, bool]] = {}
+    latest: dict[tuple[str, Range], int] = {}
     for line in lines:
         try:
             event: Any = json.loads(line)
@@ -230,7 +235,11 @@ def _replay(record: JobRecord, lines: Sequence[str]) -> JobRecord:
                 continue
             begun = True
             place = Range(int(event["address"]), int(event["length"]))
-            if event["kind"] == "erase":
+            what = str(event["kind"])
+            if kind == "begin":
+                latest[what, place] = len(steps)
+            steps[latest[what, place]] = (what, place, kind == "done")
+            if what == "erase":
                 (open_erases.add if kind == "begin" else open_erases.discard)(place)
         except (ValueError, KeyError, TypeError):
             continue  # half a line, written when the power went
@@ -243,6 +252,7 @@ def _replay(record: JobRecord, lines: Sequence[str]) -> JobRecord:
         record.backup,
         begun,
         tuple(sorted(open_erases)),
+        tuple(steps.values()),
         finished,
     )
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hwflash.errors import BusUnstable
 from hwflash.flash.execute import differences, read_ranges
 from hwflash.flash.plan import content_hash
+from hwflash.flash.steady import SLOWEST_HZ, until_steady
 from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
@@ -54,19 +56,40 @@ def read(
     cancel: CancelToken,
     repeat: int = 1,
 ) -> ReadResult:
-    """Read ranges ``repeat`` times and say where the reads disagree."""
-    contents = read_ranges(session.flash, ranges, phase="read", reporter=reporter, cancel=cancel)
-    disagreements: list[Range] = []
-    for number in range(2, repeat + 1):
-        again = read_ranges(
-            session.flash, ranges, phase=f"read {number}", reporter=reporter, cancel=cancel
+    """Read ranges ``repeat`` times.
+
+    Reads that disagree are told of, and repeated at a slower clock; where they disagree at
+    the slowest one too, the result says where.
+    """
+    last: list[Range] = []
+
+    def attempt() -> list[bytes]:
+        contents = read_ranges(
+            session.flash, ranges, phase="read", reporter=reporter, cancel=cancel
         )
-        for place, first, other in zip(ranges, contents, again, strict=True):
-            disagreements += differences(place.address, other, first)
+        last.clear()
+        for number in range(2, repeat + 1):
+            again = read_ranges(
+                session.flash, ranges, phase=f"read {number}", reporter=reporter, cancel=cancel
+            )
+            for place, first, other in zip(ranges, contents, again, strict=True):
+                last.extend(differences(place.address, other, first))
+        last[:] = merge_ranges(last, gap=16)
+        slower_exists = session.programmer.bus.frequency / 2 >= SLOWEST_HZ
+        if last and slower_exists:
+            raise BusUnstable(
+                f"{repeat} reads disagree in {sum(item.length for item in last)} bytes, "
+                f"the first at 0x{last[0].address:06X}",
+                code="chip.unstable-read",
+                address=last[0].address,
+            )
+        return contents
+
+    contents = until_steady(session.programmer.bus, reporter, attempt)
     return ReadResult(
         pieces=tuple(zip(ranges, contents, strict=True)),
         sha256=content_hash(contents),
-        disagreements=tuple(merge_ranges(disagreements, gap=16)),
+        disagreements=tuple(last),
         seconds=session.seconds,
     )
 

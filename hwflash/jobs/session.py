@@ -28,6 +28,7 @@ from hwflash.errors import (
 )
 from hwflash.flash.identify import Identity, identify
 from hwflash.flash.nor import NorFlash
+from hwflash.flash.steady import until_steady
 from hwflash.jobs.lock import ProgrammerLock
 from hwflash.progress import Reporter
 from hwflash.sim.die_timing import Timing
@@ -203,11 +204,15 @@ def open_session(request: Request, reporter: Reporter) -> Session:
     programmer = open_programmer(request)
     try:
         library = catalog.load()
-        identity = identify(
+        identity = until_steady(
             programmer.bus,
-            lambda jedec_id: [part.chip for part in library.by_jedec_id(jedec_id)],
-            override=override,
-            size=request.size,
+            reporter,
+            lambda: identify(
+                programmer.bus,
+                lambda jedec_id: [part.chip for part in library.by_jedec_id(jedec_id)],
+                override=override,
+                size=request.size,
+            ),
         )
         _report(identity, reporter)
         _require_board_chip(request, identity)

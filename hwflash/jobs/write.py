@@ -27,6 +27,8 @@ from hwflash.flash import journal as journals
 from hwflash.flash.execute import Executor, differences, read_range, read_ranges
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.plan import Plan, Window, content_hash, make_plan, windows_for
+from hwflash.flash.steady import until_steady
+from hwflash.jobs.known import from_image, from_journal, report_wrong, spot_check
 from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
@@ -44,6 +46,7 @@ class WriteOptions:
         dry_run: stop after planning.
         confirm: asked with the plan before anything is changed; False stops.
         named_regions: protected regions of the board that the user named.
+        assume: what the chip is said to hold; spot-checked instead of read.
     """
 
     state: Path
@@ -52,6 +55,7 @@ class WriteOptions:
     dry_run: bool = False
     confirm: Callable[[Plan], bool] | None = None
     named_regions: frozenset[str] = frozenset()
+    assume: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +122,9 @@ def write(
     _check_targets(session, targets)
     session.require_writable()
     _check_regions(session, targets, options.named_regions)
-    windows = _read_windows(job, targets)
-    plan = make_plan(session.chip.part, session.flash.geometry, windows)
+    windows, plan, backup = until_steady(
+        session.programmer.bus, reporter, lambda: _prepare(job, targets)
+    )
     result = WriteResult(
         plan,
         executed=False,
@@ -127,11 +132,8 @@ def write(
         sha256=content_hash([target.data for target in targets]),
         seconds=session.seconds,
     )
-    if plan.steps:
-        session.require_unlocked(plan.changed)
-    if options.dry_run or not plan.steps:
+    if backup is None:
         return result
-    backup = _back_up(job, plan, windows)
     if options.confirm is not None and not options.confirm(plan):
         raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup.path))
     cancel.check()
@@ -178,10 +180,12 @@ def resume(
     _same_chip(session, record.jedec_id, record.unique_id, record.plan.size)
     job = _Job(session, options, reporter, cancel)
     target = record.target()
-    contents = read_ranges(
-        session.flash, [place for place, _ in target], phase="read", reporter=reporter,
-        cancel=cancel,
-    )  # fmt: skip
+    places = [place for place, _ in target]
+    contents = from_journal(session.flash, record)
+    if contents is None or not spot_check(session.flash, places, contents, reporter):
+        contents = read_ranges(
+            session.flash, places, phase="read", reporter=reporter, cancel=cancel
+        )
     windows = [
         Window(
             place.address,
@@ -287,10 +291,43 @@ def _check_regions(session: Session, targets: Sequence[Segment], named: frozense
             )
 
 
-def _read_windows(job: _Job, targets: Sequence[Segment]) -> list[Window]:
+def _prepare(
+    job: _Job, targets: Sequence[Segment]
+) -> tuple[list[Window], Plan, backups.Backup | None]:
+    """Everything before the first change; no backup when nothing is to be changed.
+
+    Raises:
+        BusUnstable: what will change read differently the second time.
+        ChipProtected: the chip's protection covers bytes to be changed.
+    """
     flash = job.session.flash
     places = windows_for([target.range for target in targets], flash.geometry)
+    assumed = from_image(job.options.assume, places) if job.options.assume else None
+    if assumed is not None and spot_check(flash, places, assumed, job.reporter):
+        found = _plan(job, targets, places, assumed)
+        differing = _read_again(job, found[1], found[0])
+        # A plan without steps would be success without having looked.
+        if found[1].steps and not differing:
+            return (*found, _back_up(job, *found))
+        if differing:
+            report_wrong(job.reporter, differing[0].address)
     contents = read_ranges(flash, places, phase="read", reporter=job.reporter, cancel=job.cancel)
+    found = _plan(job, targets, places, contents)
+    differing = _read_again(job, found[1], found[0])
+    if differing:
+        raise BusUnstable(
+            f"two reads of the chip differ in {sum(r.length for r in differing)} bytes, "
+            f"the first at 0x{differing[0].address:06X}",
+            code="chip.unstable-read",
+            address=differing[0].address,
+            differing=[{"address": r.address, "length": r.length} for r in differing[:64]],
+        )
+    return (*found, _back_up(job, *found))
+
+
+def _plan(
+    job: _Job, targets: Sequence[Segment], places: Sequence[Range], contents: Sequence[bytes]
+) -> tuple[list[Window], Plan]:
     windows: list[Window] = []
     for place, old in zip(places, contents, strict=True):
         new = bytearray(old)
@@ -299,12 +336,18 @@ def _read_windows(job: _Job, targets: Sequence[Segment]) -> list[Window]:
                 at = target.address - place.address
                 new[at : at + len(target.data)] = target.data
         windows.append(Window(place.address, old, bytes(new)))
-    return windows
+    plan = make_plan(job.session.chip.part, job.session.flash.geometry, windows)
+    if plan.steps:
+        job.session.require_unlocked(plan.changed)
+    return windows, plan
 
 
-def _back_up(job: _Job, plan: Plan, windows: Sequence[Window]) -> backups.Backup:
-    """Read what will change a second time, then put all that was read on the disk."""
+def _read_again(job: _Job, plan: Plan, windows: Sequence[Window]) -> list[Range]:
+    """Read what will change once more; where that differs from what is known."""
+    if job.options.dry_run:
+        return []
     flash = job.session.flash
+    differing: list[Range] = []
     changed = merge_ranges([flash.geometry.align(item) for item in plan.changed])
     total = sum(place.length for place in changed)
     before = 0
@@ -316,15 +359,15 @@ def _back_up(job: _Job, plan: Plan, windows: Sequence[Window]) -> backups.Backup
         before += place.length
         window = next(item for item in windows if item.range.contains(place))
         start = place.address - window.address
-        wrong = differences(place.address, again, window.old[start : start + place.length])
-        if wrong:
-            raise BusUnstable(
-                f"two reads of the chip differ in {sum(r.length for r in wrong)} bytes, "
-                f"the first at 0x{wrong[0].address:06X}",
-                code="chip.unstable-read",
-                address=wrong[0].address,
-                differing=[{"address": r.address, "length": r.length} for r in wrong[:64]],
-            )
+        known = window.old[start : start + place.length]
+        differing += differences(place.address, again, known)
+    return differing
+
+
+def _back_up(job: _Job, windows: Sequence[Window], plan: Plan) -> backups.Backup | None:
+    """Put all that is known of the old content on the disk."""
+    if job.options.dry_run or not plan.steps:
+        return None
     saved = backups.save(
         job.options.backup_folder or job.options.state / "backups",
         [(window.address, window.old) for window in windows],
