@@ -6,17 +6,28 @@ devices with empty EEPROMs, which share one (empty) serial, apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import errno
+import re
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import usb.core
 import usb.util
 
 from hwflash.bus.url import FtdiSelector
-from hwflash.errors import EnvironmentFault, ProgrammerAbsent, ProgrammerError, UsageError
+from hwflash.errors import (
+    EnvironmentFault,
+    ProgrammerAbsent,
+    ProgrammerError,
+    ProgrammerInaccessible,
+    UsageError,
+)
 
 VENDOR: Final = 0x0403
 PRODUCT: Final = 0x6014
+
+#: Serials that can stand in a URL as they are; up to two digits would be an index there.
+_PLAIN_SERIAL: Final = re.compile(r"(?!\d{1,2}$)[A-Za-z0-9_-]+", re.ASCII)
 
 _usb_core: Any = usb.core  # PyUSB carries no annotations
 _usb_util: Any = usb.util
@@ -45,7 +56,7 @@ class FoundProgrammer:
     @property
     def url(self) -> str:
         """A URL that selects this programmer: by serial where there is one, else by port."""
-        if self.serial:
+        if self.serial and _PLAIN_SERIAL.fullmatch(self.serial):
             return f"ftdi://ftdi:232h:{self.serial}/1"
         if self.path:
             return f"ftdi:bus={self.bus},path={'.'.join(map(str, self.path))}"
@@ -69,7 +80,8 @@ def find_all(backend: Any = None) -> list[FoundProgrammer]:
         backend: a PyUSB backend; None is the system's libusb.
 
     Raises:
-        EnvironmentFault: libusb is missing (``environment.libusb``).
+        EnvironmentFault: libusb is missing (``environment.libusb``), or does not list the
+            devices (``environment.usb``).
     """
     try:
         devices = list(
@@ -78,6 +90,12 @@ def find_all(backend: Any = None) -> list[FoundProgrammer]:
     except usb.core.NoBackendError as exc:
         raise EnvironmentFault(
             "libusb 1.0 cannot be loaded", code="environment.libusb", library="libusb-1.0.so.0"
+        ) from exc
+    except usb.core.USBError as exc:
+        raise EnvironmentFault(
+            f"the USB devices cannot be listed: {exc}",
+            code="environment.usb",
+            errno=errno.errorcode.get(exc.errno or 0),
         ) from exc
     found = [_describe(device) for device in devices]
     return sorted(found, key=lambda item: (item.bus, item.path, item.address))
@@ -88,12 +106,23 @@ def select(found: list[FoundProgrammer], selector: FtdiSelector, url: str) -> Fo
 
     Raises:
         ProgrammerAbsent: none matches.
+        ProgrammerInaccessible: a serial is asked for, and one device keeps its own secret.
         ProgrammerError: several match (``programmer.ambiguous``); they are in the context.
         UsageError: the index is beyond the matching devices.
     """
     matching = [item for item in found if _matches(item, selector)]
     listing = [item.url for item in matching or found]
     if not matching:
+        unread = [
+            i for i in found if i.serial is None and _matches(i, replace(selector, serial=None))
+        ]
+        if selector.serial is not None and unread:
+            raise ProgrammerInaccessible(
+                f"no permission to read the serial number of {unread[0].name}",
+                device=unread[0].name,
+                url=url,
+                attached=listing,
+            )
         raise ProgrammerAbsent(
             f"no FT232H matches {url}" if found else "no FT232H is attached",
             url=url,

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import usb.core
 import usb.util
-from pyftdi.ftdi import Ftdi, FtdiError
+from pyftdi.ftdi import Ftdi, FtdiError, FtdiMpsseError
 
 from hwflash.bus import mpsse
 from hwflash.bus.spi import BusStats, Clock, Op, RealClock, Transfer
@@ -35,7 +35,8 @@ _usb_util: Any = usb.util  # PyUSB carries no annotations
 
 #: Both FIFOs have 1 KiB; some of it is left alone. See `hwflash.bus.mpsse.Compiler`.
 FIFO: Final = 900
-STREAM_LIMIT: Final = 65536
+#: A batch of 256 pages is one stream.
+STREAM_LIMIT: Final = 131072
 #: One bulk request for streamed data. Linux splits it into 16 KiB pieces by itself.
 READ_REQUEST: Final = 65536
 PACKET: Final = 512
@@ -259,6 +260,8 @@ class Ft232hBus:
         if self._device is not None:
             _usb_util.dispose_resources(self._device)
             self._device = None
+        if self._broken is None:
+            self._broken = ProgrammerLost(f"{self._name} has been closed", device=self._name)
 
     # --- opening ----------------------------------------------------------------------
 
@@ -284,14 +287,16 @@ class Ft232hBus:
                 latency=latency,
             )
             self._ftdi.write_data_set_chunksize(STREAM_LIMIT)
+        except (FtdiMpsseError, KeyError, StopIteration) as exc:
+            _usb_util.dispose_resources(device)
+            raise ProgrammerError(
+                f"{self._name} has no MPSSE engine behind a bulk interface",
+                code="programmer.sync",
+                device=self._name,
+            ) from exc
         except (usb.core.USBError, FtdiError) as exc:
             _usb_util.dispose_resources(device)
             raise usb_error(exc, self._name, opening=True) from exc
-        except (KeyError, StopIteration) as exc:
-            _usb_util.dispose_resources(device)
-            raise ProgrammerError(
-                f"{self._name} has no bulk interface", code="programmer.sync", device=self._name
-            ) from exc
 
     def _synchronise(self) -> None:
         """Prove that the engine listens: a bad command must be answered FA and its opcode."""
@@ -374,9 +379,10 @@ class Ft232hBus:
 
     def _read_some(self, request: int, seconds: float) -> bytes:
         """At least one reply byte, within ``seconds`` of wire time and some patience."""
-        deadline = self._clock.now() + seconds * 2 + PATIENCE
+        patience = seconds * 2 + PATIENCE
+        deadline = self._clock.now() + patience
         while True:
-            payload = self._read_once(request)
+            payload = self._read_once(request, patience)
             if payload:
                 return payload
             if self._clock.now() > deadline:
@@ -386,10 +392,10 @@ class Ft232hBus:
                     device=self._name,
                 )
 
-    def _read_once(self, request: int) -> bytes:
+    def _read_once(self, request: int, patience: float = PATIENCE) -> bytes:
         # Below Ftdi.read_data_bytes: that strips the status bytes packet by packet into a
         # growing bytearray in 16 KiB requests, and gives short data without a word.
-        raw = self._ftdi.usb_dev.read(self._endpoint_in, request, int(PATIENCE * 1000))
+        raw = self._ftdi.usb_dev.read(self._endpoint_in, request, int(patience * 1000))
         self._stats.usb_in += 1
         self._stats.bytes_in += len(raw)
         view = memoryview(raw)

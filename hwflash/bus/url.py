@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from hwflash.errors import UsageError
 from hwflash.units import parse_frequency
@@ -64,7 +64,7 @@ class ProgrammerUrl:
         if self.scheme != "sim":
             return self.text
         kept = {key: value for key, value in self.options.items() if key not in _ACCIDENTS}
-        query = urlencode(kept, safe="/:,=@")
+        query = urlencode(kept, safe="/:,=@", quote_via=quote)
         return f"sim://{self.target}" + (f"?{query}" if query else "")
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:

@@ -70,7 +70,12 @@ class CommandSet:
         )
 
     def enter(self) -> tuple[bytes, ...]:
-        """Commands that bring the chip into the addressing this set uses."""
+        """Commands that bring the chip into the addressing this set uses.
+
+        A segment register survives whoever used the chip before, so it is set to 0.
+        """
+        if self.segmented:
+            return self.select_segment(0)
         if self.width == 4 and not self.dedicated:
             if self.chip.addressing.enter is EnterFourByte.B7:
                 return (bytes((opcodes.ENTER_4BYTE,)),)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hwflash.chip.model import Addressing, Chip, EraseRegion, EraseType
-from hwflash.errors import ChipUnknown
+from hwflash.errors import ChipUnknown, UsageError
 
 #: JEDEC manufacturer codes (JEP106, bank 1, as SPI NOR chips answer them).
 MANUFACTURERS = {
@@ -157,8 +157,21 @@ def combine(sfdp: Chip, catalog: Chip) -> Chip:
 def resize(chip: Chip, size: int) -> Chip:
     """The same chip with another size, for parts whose tables are wrong.
 
-    The erase map is cut off or its last region is drawn out.
+    The erase map is cut off or its last region is drawn out. A smaller one has no chip erase:
+    that would not stop at the size.
+
+    Raises:
+        UsageError: not a whole number of the smallest erase blocks (``usage.size``).
     """
+    end = max((region for region in chip.erase if region.start < size), default=None, key=_start)
+    unit = end.types[0].size if end is not None and end.types else 1
+    if end is None or size % unit:
+        raise UsageError(
+            f"{size} bytes are no whole number of the {unit}-byte erase blocks of {chip.part}",
+            code="usage.size",
+            part=chip.part,
+            size=size,
+        )
     regions: list[EraseRegion] = []
     for region in chip.erase:
         if region.start < size:
@@ -166,7 +179,12 @@ def resize(chip: Chip, size: int) -> Chip:
             regions.append(EraseRegion(region.start, length, region.types))
     last = regions[-1]
     regions[-1] = EraseRegion(last.start, size - last.start, last.types)
-    return replace(chip, size=size, erase=tuple(regions))
+    chip_erase = chip.chip_erase if size >= chip.size else None
+    return replace(chip, size=size, erase=tuple(regions), chip_erase=chip_erase)
+
+
+def _start(region: EraseRegion) -> int:
+    return region.start
 
 
 def _addressing(sfdp: Chip, catalog: Chip) -> Addressing:

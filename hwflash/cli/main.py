@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "chips": ("chips", "Look into the chip catalog and decode SFDP tables."),
     "boards": ("boards", "List, show and check board files."),
     "doctor": ("doctor", "Check this computer: libusb, udev rules, access, tools."),
+    "bench": ("bench", "Measure jobs on a simulated programmer, beside their limits."),
     "completion": ("completion", "Print the completion script for a shell."),
 }
 

@@ -180,6 +180,7 @@ def _asker(run: runner.Run) -> Callable[[Plan], bool]:
             try:
                 return click.confirm(f"Write to {plan.part} now?", err=True)
             except click.Abort:  # Ctrl-C has set the cancel token, Ctrl-D has not
+                click.echo(err=True)
                 run.cancel.check()
                 return False
 

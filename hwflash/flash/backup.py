@@ -1,7 +1,8 @@
 """Backups: what a chip held before it was changed, on disk, before anything is changed.
 
-A backup is a raw file, named by its content, with a JSON file of the same name beside it that
-says from which chip and which addresses it is.
+A backup is a raw file with a JSON file of the same name beside it that says from which chip and
+which addresses it is. Both are named by what that file says, the hash of the content included:
+equal content of two boards, or of other addresses, makes another backup.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +46,8 @@ class Backup:
         """The pieces with their bytes.
 
         Raises:
-            ImageError: the file is missing or no longer what was backed up.
+            ImageError: the file is missing, no longer what was backed up, or not as long as
+            the pieces.
         """
         try:
             data = self.path.read_bytes()
@@ -66,6 +69,12 @@ class Backup:
         for piece in self.pieces:
             found.append((piece, data[offset : offset + piece.length]))
             offset += piece.length
+        if offset != len(data):
+            raise ImageError(
+                f"backup {self.path} has {len(data)} bytes, its pieces have {offset}",
+                code="backup.damaged",
+                path=str(self.path),
+            )
         return found
 
 
@@ -94,7 +103,6 @@ def save(
     data = b"".join(content for _, content in pieces)
     digest = hashlib.sha256(data).hexdigest()
     start = pieces[0][0] if pieces else 0
-    path = folder / f"{part.lower()}-{start:08x}-{digest[:16]}.bin"
     ranges = tuple(Range(address, len(content)) for address, content in pieces)
     description = {
         "v": VERSION,
@@ -105,12 +113,13 @@ def save(
         "sha256": digest,
         "pieces": [{"address": piece.address, "length": piece.length} for piece in ranges],
     }
+    described = (json.dumps(description, indent=1) + "\n").encode()
+    label = re.sub(r"[^a-z0-9.+-]+", "-", part.lower())
+    path = folder / f"{label}-{start:08x}-{hashlib.sha256(described).hexdigest()[:16]}.bin"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_durably(path, data)
-        write_durably(
-            path.with_suffix(".json"), (json.dumps(description, indent=1) + "\n").encode()
-        )
+        write_durably(path.with_suffix(".json"), described)
     except OSError as exc:
         raise EnvironmentFault(
             f"the backup cannot be written to {folder}: {exc.strerror}",
@@ -147,7 +156,7 @@ def load(path: Path) -> Backup:
             code="backup.unreadable",
             path=str(path),
         ) from exc
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, OverflowError) as exc:
         raise ImageError(
             f"{describing} does not describe a backup", code="backup.damaged", path=str(path)
         ) from exc

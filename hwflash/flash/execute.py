@@ -174,7 +174,13 @@ class Executor:
         self._device.sync()
 
     def _verify(self, windows: Sequence[Window], verify: Sequence[Range]) -> list[Range]:
-        targets = merge_ranges(list(verify), gap=VERIFY_GAP)
+        targets = [
+            target
+            for window in windows
+            for target in merge_ranges(
+                [item for item in verify if window.range.contains(item)], gap=VERIFY_GAP
+            )
+        ]
         content = _Content(windows)
         found = read_ranges(
             self._device, targets, phase="verify", reporter=self._reporter, cancel=self._cancel

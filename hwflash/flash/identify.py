@@ -17,6 +17,7 @@ from hwflash.chip.model import Chip
 from hwflash.errors import (
     BusUnstable,
     ChipAbsent,
+    ChipError,
     ChipUnknown,
     ChipUnsupported,
     HwflashError,
@@ -64,10 +65,12 @@ def read_id(bus: SpiBus) -> bytes:
     Raises:
         ChipAbsent: all 00 or all FF.
         BusUnstable: two reads, two ids.
+        ChipError: it is busy with something begun earlier (``chip.busy``).
     """
     command = Transfer(bytes((opcodes.READ_JEDEC_ID,)), ID_LENGTH)
     wake = Transfer(bytes((opcodes.RELEASE_POWER_DOWN,)))
-    _, _, first, second = bus.execute([wake, Wait(WAKE_SECONDS), command, command])
+    ask = Transfer(bytes((opcodes.READ_STATUS_1,)), 1)
+    _, _, first, second, state = bus.execute([wake, Wait(WAKE_SECONDS), command, command, ask])
     if first[:3] != second[:3]:
         raise BusUnstable(
             f"two reads of the chip's id gave {first[:3].hex()} and {second[:3].hex()}",
@@ -75,6 +78,13 @@ def read_id(bus: SpiBus) -> bytes:
             second=second[:3].hex(),
         )
     if first[:3] in (b"\0\0\0", b"\xff\xff\xff"):
+        # A busy chip answers its status only: the cable was pulled during an erase, and is back.
+        if state[0] not in (0x00, 0xFF) and state[0] & opcodes.STATUS_WIP:
+            raise ChipError(
+                f"the chip is still busy with something begun earlier (status {state[0]:02X}h)",
+                code="chip.busy",
+                status=state[0],
+            )
         raise ChipAbsent(
             f"no chip answers: its id reads {first[:3].hex()}", jedec_id=first[:3].hex()
         )
@@ -93,11 +103,6 @@ def read_sfdp(bus: SpiBus) -> bytes | None:
         return None
     while (needed := sfdp.length_needed(data)) > len(data):
         data = _sfdp_bytes(bus, needed)
-    again = _sfdp_bytes(bus, len(data))
-    if again != data:
-        raise BusUnstable(
-            "two reads of the chip's SFDP tables differ", code="chip.unstable", length=len(data)
-        )
     return data
 
 
@@ -173,5 +178,12 @@ def _detect(bus: SpiBus, command: sfdp.DetectionCommand) -> int:
 
 
 def _sfdp_bytes(bus: SpiBus, length: int) -> bytes:
-    """``length`` bytes of the SFDP area from 0 (Ref: JESD216F §5: 5Ah, 24 bits, 8 dummies)."""
-    return bus.execute([Transfer(bytes((opcodes.READ_SFDP, 0, 0, 0, 0)), length)])[0]
+    """``length`` bytes of the SFDP area from 0 (Ref: JESD216F §5: 5Ah, 24 bits, 8 dummies).
+
+    Read twice before anything is made of them.
+    """
+    command = Transfer(bytes((opcodes.READ_SFDP, 0, 0, 0, 0)), length)
+    first, second = bus.execute([command, command])
+    if first != second:
+        raise BusUnstable("two reads of the chip's SFDP tables differ", length=length)
+    return first

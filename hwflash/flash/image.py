@@ -8,7 +8,7 @@ from typing import Final
 
 from hwflash.chip import opcodes
 from hwflash.chip.model import Duration, EraseRegion, EraseType
-from hwflash.errors import ImageError, UsageError
+from hwflash.errors import EnvironmentFault, ImageError, UsageError
 from hwflash.flash.device import Geometry
 from hwflash.units import Range
 
@@ -96,16 +96,29 @@ class ImageFlash:
 
     def sync(self) -> None:
         """Bring everything to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
     def _write(self, address: int, data: bytes) -> None:
-        self._file.seek(address)
-        self._file.write(data)
+        try:
+            self._file.seek(address)
+            self._file.write(data)
+        except OSError as exc:
+            raise self._unwritable(exc) from exc
+
+    def _unwritable(self, exc: OSError) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"{self.path} cannot be written: {exc.strerror or exc}",
+            code="image.unwritable",
+            path=str(self.path),
+        )
 
     def _check(self, address: int, length: int) -> None:
         if address < 0 or length < 0 or address + length > self._geometry.size:

@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -80,6 +81,8 @@ class JobRecord:
         for window in self.plan.windows:
             found.append((window, data[offset : offset + window.length]))
             offset += window.length
+        if offset != len(data):
+            raise _damaged(self.folder)
         return found
 
 
@@ -143,9 +146,14 @@ class Journal:
         return journal
 
     def begin(self, step: Step) -> None:
-        """A step is about to be sent to the chip."""
+        """A step is about to be sent to the chip.
+
+        Raises:
+            EnvironmentFault: it cannot be written, and must not be sent.
+        """
+        # The first step tells that there is something to resume, whatever it is.
+        self._add("begin", step, durable=step.kind == "erase" or not self.begun)
         self.begun = True
-        self._add("begin", step, durable=step.kind == "erase")
 
     def done(self, step: Step) -> None:
         """A step is over."""
@@ -157,11 +165,14 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; a job whose write never began leaves nothing to resume."""
-        self._stream.close()
+        # What a full disk did not take is tried again here; `_write` has reported it already.
+        with suppress(OSError):
+            self._stream.close()
         if not self.begun:
-            for name in (JOURNAL, JOB, TARGET):
-                (self.folder / name).unlink(missing_ok=True)
-            self.folder.rmdir()
+            with suppress(OSError):
+                for name in (JOURNAL, JOB, TARGET):
+                    (self.folder / name).unlink(missing_ok=True)
+                self.folder.rmdir()
 
     def _add(self, event: str, step: Step, *, durable: bool) -> None:
         record = {
@@ -203,7 +214,7 @@ def load(folder: Path) -> JobRecord:
             steps=(),
             finished=False,
         )
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as exc:
         raise _damaged(folder, exc) from exc
     return _replay(record, lines)
 
@@ -241,7 +252,7 @@ def _replay(record: JobRecord, lines: Sequence[str]) -> JobRecord:
             steps[latest[what, place]] = (what, place, kind == "done")
             if what == "erase":
                 (open_erases.add if kind == "begin" else open_erases.discard)(place)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             continue  # half a line, written when the power went
     return JobRecord(
         record.folder,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from hwflash.bus.spi import SpiBus, Transfer, Wait
@@ -12,7 +12,7 @@ from hwflash.chip import opcodes
 from hwflash.chip.commands import THREE_BYTE_SPAN, CommandSet
 from hwflash.chip.model import Chip, Duration, ProtectionStyle
 from hwflash.chip.protection import sst26_bpr_length
-from hwflash.errors import ChipProtected, UsageError
+from hwflash.errors import ChipProtected, HwflashError, UsageError
 from hwflash.flash.device import EraseBlock, Geometry
 from hwflash.flash.pipeline import Page, PageProgrammer, StatusPoller
 from hwflash.units import Range
@@ -94,7 +94,7 @@ class NorFlash:
         self.program_pages(self.split(address, data))
 
     def erase(self, address: int, length: int, /) -> None:
-        """Erase one erase block, or the whole chip.
+        """Erase one erase block, or the whole chip: at once, or block by block.
 
         Raises:
             UsageError: the range is neither (``usage.erase-alignment``).
@@ -107,6 +107,12 @@ class NorFlash:
             self._erase(bytes((opcode,)), time, length, "chip erase", 0)
             return
         block = self._geometry.block_for(Range(address, length))
+        if block is None and (address, length) == (0, self.chip.size):
+            while address < length:
+                block = self._geometry.blocks_at(address)[-1]
+                self._erase_block(block)
+                address = block.range.end
+            return
         if block is None:
             raise UsageError(
                 f"0x{address:06X}+{length} is not an erase block of {self.chip.part}",
@@ -188,11 +194,16 @@ class NorFlash:
             return
         enable = Transfer(bytes((opcodes.WRITE_ENABLE,)))
         self.bus.execute([enable, Transfer(bytes((opcodes.GLOBAL_UNLOCK,)))])
+        restore = [enable, Transfer(bytes((opcodes.WRITE_BLOCK_PROTECTION,)) + saved)]
         try:
             yield
-        finally:
-            restore = Transfer(bytes((opcodes.WRITE_BLOCK_PROTECTION,)) + saved)
-            self.bus.execute([enable, restore])
+        except BaseException:
+            # What went wrong first says whether the chip was touched; a programmer that is
+            # lost keeps the locks from being put back too, and must not hide it.
+            with suppress(HwflashError):
+                self.bus.execute(restore)
+            raise
+        self.bus.execute(restore)
 
     def close(self) -> None:
         """Leave the chip in the addressing it was found in."""

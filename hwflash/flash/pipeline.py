@@ -8,9 +8,9 @@ Why this is safe (Ref: W25Q128JV Rev. F §8.2.13, and any SPI NOR data sheet): a
 ignores write enable and page program, so a page that takes longer than the wait makes the
 *next* page be skipped; it is never misplaced. A page counts as programmed only when the
 status before it showed WEL = 1 and WIP = 0 exactly, and the page before it was seen to be
-finished. Some parts clear WIP a moment before WEL; a skipped page could then show a stale
-WEL = 1, which the second condition rules out. Every other page is read back and, if it
-differs, queued again.
+finished: WIP = 0 and WEL = 0. Some parts clear WIP a moment before WEL; a page sent in that
+moment could show a stale WEL = 1 and be skipped, which the second condition rules out. Every
+other page is read back and, if it differs, queued again.
 """
 
 from __future__ import annotations
@@ -112,6 +112,10 @@ class StatusPoller:
             return not answer & opcodes.FLAG_STATUS_READY
         return bool(answer & opcodes.STATUS_WIP)
 
+    def finished(self, answer: int) -> bool:
+        """Whether an answer to `poll` says that a write is over and its write enable spent."""
+        return not self.busy(answer) and (self._flag_status or not answer & opcodes.STATUS_WEL)
+
     def wait_ready(self, maximum: float, interval: float, what: str, address: int) -> None:
         """Poll until WIP is 0 and no failure is flagged.
 
@@ -128,13 +132,15 @@ class StatusPoller:
         """
         limit = self._bus.clock.now() + maximum * MAXIMUM_MARGIN
         while True:
+            # Before the status: the computer may stop for a while between the two.
+            late = self._bus.clock.now() > limit
             status = self._bus.execute([self.poll])[0][0]
             if self._fail_flags is FailFlags.SPANSION_SR1 and status & 0x60 and status != 0xFF:
                 # WIP stays 1 after a failure on these parts until the flags are cleared.
                 self.check_failure(address, status)
             if not self.busy(status):
                 break
-            if self._bus.clock.now() > limit:
+            if late:
                 raise ChipTimeout(
                     f"{what} at 0x{address:06X} is not over after {maximum * MAXIMUM_MARGIN:g} s "
                     f"(status {status:02X}h)",
@@ -154,13 +160,7 @@ class StatusPoller:
             return
         if clear is not None:
             self._bus.execute([Transfer(bytes((clear,)))])
-        kind = "erase" if erase else "program"
-        raise ChipError(
-            f"the chip reports that the {kind} at 0x{address:06X} failed",
-            code=f"chip.{kind}-failed",
-            address=address,
-            status=status,
-        )
+        raise _failure("erase" if erase else "program", address, status)
 
     def _flags(self, status: int) -> tuple[bool, bool, int | None]:
         """(erase failed, program failed, opcode that clears the flags)."""
@@ -180,6 +180,15 @@ class StatusPoller:
 
     def _register(self, opcode: int) -> int:
         return self._bus.execute([Transfer(bytes((opcode,)), 1)])[0][0]
+
+
+def _failure(kind: str, address: int, status: object) -> ChipError:
+    return ChipError(
+        f"the chip reports that the {kind} at 0x{address:06X} failed",
+        code=f"chip.{kind}-failed",
+        address=address,
+        status=status,
+    )
 
 
 class PageProgrammer:
@@ -252,15 +261,24 @@ class PageProgrammer:
         self.programs += len(pages)
         doubts: dict[int, bool] = {}
         finished = True
+        started = pages[0].address
         for page, pre, post in zip(pages, answers[1::5], answers[4::5], strict=True):
             if not finished or pre[0] & _READY_MASK != opcodes.STATUS_WEL:
                 doubts[page.address] = finished
-            finished = not self._poller.busy(post[0])
-        last = pages[-1].address
-        if not finished:
-            self._poller.wait_ready(self._time.maximum, 0.0, "page program", last)
-        else:
-            self._poller.check_failure(last, answers[-1][0])
+            else:
+                started = page.address
+            finished = self._poller.finished(post[0])
+        try:
+            if not finished:
+                self._poller.wait_ready(self._time.maximum, 0.0, "page program", started)
+            else:
+                self._poller.check_failure(started, answers[-1][0])
+        except ChipError as exc:
+            if exc.code != "chip.program-failed":
+                raise
+            # Flags may stay up while later pages go well: only the content tells which failed.
+            failed = min(self._missing(pages), default=started)
+            raise _failure("program", failed, exc.context["status"]) from exc
         return doubts
 
     def _page_ops(self, page: Page) -> tuple[Op, ...]:

@@ -127,7 +127,7 @@ class Plan:
                 ),
                 sha256=str(data["sha256"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as exc:
             raise ImageError("the stored plan is damaged", code="plan.damaged") from exc
 
 

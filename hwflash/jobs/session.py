@@ -140,6 +140,8 @@ class Session:
         found["erases"] = {str(size): count for size, count in sorted(self.flash.erases.items())}
         found["programs"] = self.flash.pages.programs
         found["retries"] = self.flash.pages.retries
+        found["page_wait"] = round(self.flash.pages.wait.seconds, 9)
+        found["frequency"] = self.programmer.bus.frequency
         if self.programmer.simulated:
             found["modelled_seconds"] = round(self.seconds, 6)
         return found
@@ -230,7 +232,9 @@ def open_programmer(request: Request) -> Programmer:
         ProgrammerError: no programmer, several, busy, or not accessible.
         UsageError: a bad URL.
     """
-    text = request.programmer or request.environ.get(ENVIRONMENT) or _board_url(request.board)
+    text = request.programmer
+    if text is None:  # an empty -p is a mistake of a script, not the wish for any programmer
+        text = request.environ.get(ENVIRONMENT) or _board_url(request.board)
     if text is None:
         text = _only_one()
     url = parse_url(text)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import usb.core
 from support import small_chip
+from usb.backend import IBackend
 
 from hwflash.bus.discovery import FoundProgrammer, find_all, select
 from hwflash.bus.url import FtdiSelector, parse_url
@@ -16,10 +17,9 @@ from hwflash.errors import (
     UsageError,
 )
 from hwflash.sim.programmer import SimulatedProgrammer
-from hwflash.sim.usb import SimulatedUsb
 
 
-class Hub(SimulatedUsb):
+class Hub(IBackend):
     """Several simulated devices behind one backend; places are told by hand."""
 
     def __init__(self, *places: tuple[int, int, tuple[int, ...] | None, str]) -> None:
@@ -37,15 +37,14 @@ class Hub(SimulatedUsb):
             "port_number": path[-1] if path else None,
         })  # fmt: skip
 
-    def __getattribute__(self, name):
-        own = ("places", "sims", "enumerate_devices", "get_device_descriptor", "open_device",
-               "ctrl_transfer", "__class__")  # fmt: skip
-        if name in own:
-            return object.__getattribute__(self, name)
-        raise AttributeError(name)
-
     def open_device(self, dev):
         return dev
+
+    def close_device(self, dev):
+        pass
+
+    def get_parent(self, dev):
+        return None
 
     def ctrl_transfer(self, dev, *request):
         backend = self.sims[dev].backend
@@ -123,7 +122,7 @@ def refuse(number: int):
 
 def test_a_serial_that_may_not_be_read_is_inaccessible_not_absent() -> None:
     hub = Hub((3, 7, (1, 2), "FT1ABCDE"))
-    object.__setattr__(hub, "open_device", refuse(errno.EACCES))
+    hub.open_device = refuse(errno.EACCES)
     found = find_all(hub)
     assert [(item.serial, item.product) for item in found] == [(None, None)]
     assert found[0].url == "ftdi:bus=3,path=1.2"
@@ -153,7 +152,7 @@ def test_libusb_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_usb_that_cannot_be_listed() -> None:
     hub = Hub((3, 7, (1, 2), ""))
-    object.__setattr__(hub, "enumerate_devices", refuse(errno.EIO))
+    hub.enumerate_devices = refuse(errno.EIO)
     with pytest.raises(HwflashError) as caught:
         find_all(hub)
     assert (caught.value.code, caught.value.exit_code) == ("environment.usb", 3)

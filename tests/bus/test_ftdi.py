@@ -136,9 +136,7 @@ def test_waits_really_pass_between_two_windows(rig: RigFactory) -> None:
 
 @pytest.mark.parametrize("latency", [1, 16, 255])
 @pytest.mark.parametrize("frequency", [1e3, 20e3, 100e3, 260e3, 5e6])
-def test_slow_clocks_do_not_count_as_lost(
-    rig: RigFactory, frequency: float, latency: int
-) -> None:
+def test_slow_clocks_do_not_count_as_lost(rig: RigFactory, frequency: float, latency: int) -> None:
     bench = rig(flash=False, bus={"frequency": frequency, "latency": latency})
     memory = pattern(128 * KIB)
     bench.content[:] = memory
@@ -202,7 +200,10 @@ def test_close_in_the_middle_of_nothing_deselects_first(rig: RigFactory) -> None
     edges = []
     line = wires(bench.sim)
     drive = line.drive
-    line.drive = lambda value, direction: (edges.append((value, direction)), drive(value, direction))
+    line.drive = lambda value, direction: (
+        edges.append((value, direction)),
+        drive(value, direction),
+    )
     bench.bus.close()
     assert edges[0] == (0x38, 0x3B), "CS high while the pins are still driven"
     assert edges[-1] == (0, 0)

@@ -38,9 +38,9 @@ def test_a_transfer_is_select_write_read_deselect() -> None:
 
 
 def test_transfers_without_write_or_read() -> None:
-    assert steps(Transfer(b"", 1))[0].stream.hex() == "80303b" "200000" "80383b"
-    assert steps(Transfer(b"\x06"))[0].stream.hex() == "80303b" "11000006" "80383b"
-    assert steps(Transfer(b""))[0].stream.hex() == "80303b" "80383b"
+    assert steps(Transfer(b"", 1))[0].stream.hex() == "80303b20000080383b"
+    assert steps(Transfer(b"\x06"))[0].stream.hex() == "80303b1100000680383b"
+    assert steps(Transfer(b""))[0].stream.hex() == "80303b80383b"
     assert steps() == []
 
 
@@ -49,7 +49,7 @@ def test_a_short_wait_clocks_without_data_at_least_as_long() -> None:
     assert steps(Wait(8.1e-6))[0].stream.hex() == "8f1e00"
     assert steps(Wait(1e-12))[0].stream.hex() == "8f0000"
     # 20 ms at 30 MHz are 75,000 bytes of clocks: 65,536 and 9,464.
-    assert steps(Wait(0.020))[0].stream.hex() == "8fffff" "8ff724"
+    assert steps(Wait(0.020))[0].stream.hex() == "8fffff8ff724"
     assert steps(Wait(0), Wait(-1)) == []
 
 

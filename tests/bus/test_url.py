@@ -71,7 +71,9 @@ def test_bad_urls_name_what_is_wrong(text: str, code: str) -> None:
 
 
 def test_queries() -> None:
-    url = parse_url("ftdi://::/1?frequency=12.5M&latency=2&power=ACBUS0&reset=ACBUS1&cs=1&wait=timer")
+    url = parse_url(
+        "ftdi://::/1?frequency=12.5M&latency=2&power=ACBUS0&reset=ACBUS1&cs=1&wait=timer"
+    )
     assert url.frequency(30e6) == 12.5e6
     assert url.integer("latency", 16, 1, 255) == 2
     assert url.integer("cs", 0, 0, 4) == 1

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench import Bench
+from harness import Bench
 
 
 @pytest.fixture(autouse=True)

@@ -171,7 +171,9 @@ def _check_manners(answer: Answer, *, binary: bool, json_lines: bool) -> None:
     elif answer.code not in (0, 1):
         assert answer.out == "", "errors are talk"
         if not answer.err.startswith("Usage:"):
-            assert re.search(r"^error: .*\S \[[a-z.-]+\]$", answer.err, re.MULTILINE), answer.err
+            assert re.search(
+                r"(^|now\? \[y/N\]: )error: .*\S \[[a-z.-]+\]$", answer.err, re.MULTILINE
+            ), answer.err
             assert re.search(r"^hint: \S", answer.err, re.MULTILINE), answer.err
             assert re.search(r"^  chip: \S", answer.err, re.MULTILINE), answer.err
 

@@ -1,0 +1,60 @@
+"""What some buses can do or cannot do, beyond `hwflash.bus.spi.SpiBus`.
+
+A bus that says nothing carries transfers of any length, at one frequency, with its pins driven.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
+
+from hwflash.bus.spi import SpiBus
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The longest transfer: one chip-select window cannot be cut in two.
+
+    Attributes:
+        write: bytes shifted out in one window, opcode and address included.
+        read: bytes shifted in.
+    """
+
+    write: int
+    read: int
+
+
+NO_LIMITS: Final = Limits(1 << 32, 1 << 32)
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A bus whose transfers have a longest length."""
+
+    @property
+    def limits(self) -> Limits:
+        """The longest transfer."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A bus whose SCK can be changed while it is open."""
+
+    def set_frequency(self, frequency: float) -> None:
+        """Change SCK; the next lower one there is becomes `SpiBus.frequency`."""
+        ...
+
+
+@runtime_checkable
+class Releasable(Protocol):
+    """A bus that can let go of the chip's pins and take them again while it is open."""
+
+    def drive(self, on: bool) -> None:
+        """Drive the pins, or make every one an input."""
+        ...
+
+
+def limits_of(bus: SpiBus) -> Limits:
+    """The longest transfer of a bus."""
+    return bus.limits if isinstance(bus, Limited) else NO_LIMITS

@@ -1,0 +1,134 @@
+"""``hwflash bench``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hwflash.cli import params, runner
+from hwflash.errors import EnvironmentFault
+from hwflash.units import format_seconds, format_size
+
+if TYPE_CHECKING:
+    from hwflash.jobs.bench import Row
+
+
+@click.command("bench")
+@click.option(
+    "-c",
+    "--chip",
+    "parts",
+    type=params.PartName(),
+    multiple=True,
+    default=("W25Q128JV",),
+    show_default=True,
+    help="Part to simulate; repeatable.",
+)
+@click.option("-f", "--frequency", type=params.FREQUENCY, default="30M", show_default=True)
+@click.option(
+    "--timing",
+    type=click.Choice(["typical", "max", "datasheet"]),
+    default="datasheet",
+    show_default=True,
+    help="How long the simulated chip takes.",
+)
+@click.option("--peer/--no-peer", default=True, help="Measure pyspiflash in the same run.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw time against size into this .svg or .png (needs matplotlib).",
+)
+@params.json_option
+@runner.command("bench")
+def command(
+    run: runner.Run,
+    parts: tuple[str, ...],
+    frequency: float,
+    timing: str,
+    peer: bool,
+    plot: Path | None,
+) -> runner.Outcome:
+    """Measure jobs on a simulated programmer: modelled time, its limit, USB transfers.
+
+    The times are those of the wire, the USB and the chip, the same on every computer.
+    """
+    from hwflash.jobs.bench import FLASHROM, Bench, draw
+
+    if plot is not None:
+        require_matplotlib()
+    rows: list[Row] = []
+    for part in parts:
+        bench = Bench(part, frequency, timing)
+        for row in bench.rows():
+            run.cancel.check()
+            run.console.info(f"{part}: {row.job}: {format_seconds(row.seconds)}")
+            rows.append(row)
+        if peer:
+            rows += _peer(run, part, frequency)
+    if plot is not None:
+        draw(rows, plot)
+        run.console.info(f"drawn: {plot}", plot=str(plot))
+    keys = {
+        "rows": [row.as_dict() for row in rows],
+        "flashrom": [asdict(item) for item in FLASHROM],
+        "frequency": frequency,
+        "timing": timing,
+    }
+    return runner.Outcome(keys, _table(rows))
+
+
+def _peer(run: runner.Run, part: str, frequency: float) -> list[Row]:
+    from hwflash.jobs.bench_peer import peer_rows
+
+    try:
+        return peer_rows(part, frequency)
+    except EnvironmentFault as exc:
+        run.console.warning(f"no peer is measured: {exc}", code=exc.code)
+        return []
+
+
+def require_matplotlib() -> None:
+    """Fail before anything is measured."""
+    import importlib.util
+
+    if importlib.util.find_spec("matplotlib") is None:
+        raise EnvironmentFault(
+            "--plot needs matplotlib", code="bench.no-matplotlib", package="matplotlib"
+        )
+
+
+def _table(rows: list[Row]) -> list[str]:
+    from hwflash.jobs.bench import FLASHROM
+
+    names = ("who", "part", "job", "size", "seconds", "limit", "ratio", "USB", "erases",
+             "retries", "CPU")  # fmt: skip
+    cells = [names] + [
+        (row.who, row.part, row.job, format_size(row.bytes), f"{row.seconds:.2f}",
+         f"{row.limit:.2f}", f"{row.ratio:.2f}", str(row.usb), str(row.erases),
+         str(row.retries), f"{row.cpu:.2f}")
+        for row in rows
+    ]  # fmt: skip
+    widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+    for ours in rows:
+        for theirs in rows:
+            if theirs.who != "hwflash" and ours.who == "hwflash" and (
+                (ours.part, ours.job) == (theirs.part, theirs.job)
+            ):  # fmt: skip
+                gain = (ours.bytes / ours.seconds) / (theirs.bytes / theirs.seconds)
+                lines.append(f"{ours.part} {ours.job}: {gain:.2f} times as fast as {theirs.who}")
+    lines += [
+        f"flashrom 1.3.0, 16 MiB, {item.job}: {item.usb} USB transfers, "
+        f"{item.least:g} to {item.most:g} s (counted and computed, not run here)"
+        for item in FLASHROM
+    ]
+    return lines
