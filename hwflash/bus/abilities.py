@@ -58,3 +58,13 @@ class Releasable(Protocol):
 def limits_of(bus: SpiBus) -> Limits:
     """The longest transfer of a bus."""
     return bus.limits if isinstance(bus, Limited) else NO_LIMITS
+
+
+def tunable(bus: object) -> Tunable | None:
+    """The bus, if its SCK can be changed."""
+    return bus if isinstance(bus, Tunable) else None
+
+
+def releasable(bus: object) -> Releasable | None:
+    """The bus, if it can let go of the chip's pins."""
+    return bus if isinstance(bus, Releasable) else None

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote_plus, urlencode, urlsplit
 
 from hwflash.errors import UsageError
 from hwflash.units import parse_frequency
-
-SCHEMES = ("ftdi", "sim")
 
 _FTDI_KEYS = frozenset({"frequency", "cs", "latency", "power", "reset", "wp", "hold", "wait"})
 _SIM_KEYS = frozenset({"image", "seed", "timing", "power_cut", "faults", "wp"})
 _ACCIDENTS = frozenset({"power_cut", "faults"})
 #: Driver settings a simulated programmer takes too. Its ``wp`` is the level of the pin.
 _SHARED_KEYS = frozenset({"frequency", "latency", "cs", "wait"})
+_SERPROG_KEYS = frozenset({"baud", "frequency"})
+RECORD = "record+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,12 @@ class ProgrammerUrl:
 
     Attributes:
         text: as given.
-        scheme: ``ftdi`` or ``sim``.
-        target: the part for ``sim``; empty for ``ftdi``.
+        scheme: ``ftdi``, ``sim``, ``serprog``, ``replay`` or ``record``.
+        target: the part for ``sim``, device node or ``host:port`` for ``serprog``, the file for
+            ``replay`` and ``record``; empty for ``ftdi``.
         selector: which FT232H.
         options: the query, unparsed values by key; only keys the scheme knows.
+        inner: what is recorded, for ``record``.
     """
 
     text: str
@@ -57,15 +59,26 @@ class ProgrammerUrl:
     target: str = ""
     selector: FtdiSelector = FtdiSelector()
     options: Mapping[str, str] = field(default_factory=dict[str, str])
+    inner: ProgrammerUrl | None = None
 
     @property
     def lasting(self) -> str:
         """The URL for later use, without the accidents of one run of a simulated programmer."""
+        if self.inner is not None:  # recording again would replace the trace
+            return self.inner.lasting
         if self.scheme != "sim":
             return self.text
         kept = {key: value for key, value in self.options.items() if key not in _ACCIDENTS}
         query = urlencode(kept, safe="/:,=@", quote_via=quote)
         return f"sim://{self.target}" + (f"?{query}" if query else "")
+
+    @property
+    def endpoint(self) -> tuple[str, int] | None:
+        """Host and port of a ``serprog`` URL; None when it names a device node."""
+        if self.target.startswith("/"):
+            return None
+        parts = urlsplit(f"//{self.target}")
+        return parts.hostname or "", parts.port or 0
 
     def integer(self, key: str, default: int, low: int, high: int) -> int:
         """An option that is a number from ``low`` to ``high``."""
@@ -108,16 +121,17 @@ def parse_url(text: str) -> ProgrammerUrl:
         UsageError: unknown scheme (``usage.url-scheme``), bad form (``usage.url``), unknown
             query key (``usage.url-option``).
     """
+    if text.startswith(RECORD):
+        return _record(text)
     scheme = text.partition(":")[0]
-    parsers: dict[str, Callable[[str], ProgrammerUrl]] = {"ftdi": _ftdi, "sim": _sim}
-    if scheme not in parsers:
+    if scheme not in _PARSERS:
         raise UsageError(
             f"{text!r} is not a programmer URL",
             code="usage.url-scheme",
             url=text,
-            known=list(parsers),
+            known=list(SCHEMES),
         )
-    return parsers[scheme](text)
+    return _PARSERS[scheme](text)
 
 
 def _ftdi(text: str) -> ProgrammerUrl:
@@ -189,6 +203,68 @@ def _sim(text: str) -> ProgrammerUrl:
     if not part:
         raise UsageError(f"{text!r} names no part to simulate", code="usage.url", url=text)
     return ProgrammerUrl(text, "sim", part, options=_query(text, query, _SIM_KEYS | _SHARED_KEYS))
+
+
+def _serprog(text: str) -> ProgrammerUrl:
+    parts = _split(text)
+    options = _query(text, parts.query, _SERPROG_KEYS)
+    try:
+        node = not parts.netloc and len(parts.path) > 1
+        box = parts.hostname and parts.port and parts.path in ("", "/") and not parts.username
+    except ValueError as exc:  # a port that is no number
+        raise _malformed(text) from exc
+    if not node and not box:
+        raise UsageError(
+            f"{text!r} is neither serprog:///dev/NODE nor serprog://HOST:PORT",
+            code="usage.url",
+            url=text,
+        )
+    if box and "baud" in options:
+        raise UsageError(
+            f"{text!r} has a baud rate, which a network does not",
+            code="usage.url-option",
+            url=text,
+            option="baud",
+        )
+    target = parts.path if node else parts.netloc
+    return ProgrammerUrl(text, "serprog", target, options=options)
+
+
+def _replay(text: str) -> ProgrammerUrl:
+    file, _, query = text.removeprefix("replay:").removeprefix("//").partition("?")
+    if not file:
+        raise UsageError(f"{text!r} names no trace", code="usage.url", url=text)
+    return ProgrammerUrl(text, "replay", file, options=_query(text, query, frozenset()))
+
+
+def _record(text: str) -> ProgrammerUrl:
+    """``record+URL?trace=FILE``: any other URL, with one option more."""
+    where, _, query = text.removeprefix(RECORD).partition("?")
+    pairs = query.split("&") if query else []
+    own = [pair.removeprefix("trace=") for pair in pairs if pair.startswith("trace=")]
+    if len(own) != 1 or not own[0] or where.startswith(RECORD):
+        raise UsageError(
+            f"{text!r} must name one file: record+URL?trace=FILE", code="usage.url", url=text
+        )
+    rest = "&".join(pair for pair in pairs if not pair.startswith("trace="))
+    inner = parse_url(where + (f"?{rest}" if rest else ""))
+    return ProgrammerUrl(text, "record", unquote_plus(own[0]), inner=inner)
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError as exc:
+        raise _malformed(text) from exc
+
+
+_PARSERS: dict[str, Callable[[str], ProgrammerUrl]] = {
+    "ftdi": _ftdi,
+    "sim": _sim,
+    "serprog": _serprog,
+    "replay": _replay,
+}
+SCHEMES = (*_PARSERS, "record+URL")
 
 
 def _query(text: str, query: str, known: frozenset[str]) -> dict[str, str]:

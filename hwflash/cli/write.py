@@ -88,6 +88,8 @@ def _write(
     how: WriteOptions,
     options: dict[str, Any],
 ) -> runner.Outcome:
+    from dataclasses import replace
+
     from hwflash.jobs.selection import segments
     from hwflash.jobs.session import open_session
     from hwflash.jobs.write import restore_targets, write
@@ -99,6 +101,9 @@ def _write(
     with repeatable(words), open_session(params.request(options), run.console) as session:
         if restore is not None:
             targets = restore_targets(session, restore)
+            if session.board is not None:  # a backup that is named names what it holds
+                every = frozenset(region.name for region in session.board.region_map())
+                how = replace(how, named_regions=every)
         else:
             targets = segments(
                 chosen, image, lambda path: params.load_file(run, path, kind), session.chip.size,

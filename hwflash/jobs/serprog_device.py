@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hwflash.bus import serprog_protocol as sp
-from hwflash.bus.abilities import Releasable, Tunable, limits_of
+from hwflash.bus.abilities import limits_of, releasable, tunable
 from hwflash.bus.spi import Op, SpiBus, Transfer, Wait
 
 MAX_WRITE: Final = 1 << 16
@@ -50,6 +50,8 @@ class SerprogDevice:
 
     def __init__(self, bus: SpiBus, name: str = "hwflash") -> None:
         self._bus = bus
+        self._tunable = tunable(bus)
+        self._releasable = releasable(bus)
         self._ceiling = bus.frequency
         limits = limits_of(bus)
         self._max_write = min(MAX_WRITE, limits.write)
@@ -61,7 +63,7 @@ class SerprogDevice:
             sp.O_INIT: self._initialise,
             sp.S_SPI_FREQ: self._set_frequency,
         }
-        if isinstance(bus, Releasable):
+        if self._releasable is not None:
             self._handlers[sp.S_PIN_STATE] = self._set_pins
         self._fixed = self._answers(name)
         self.operations = 0
@@ -180,16 +182,16 @@ class SerprogDevice:
         wanted = int.from_bytes(parameters, "little")
         if not wanted:
             return _NAK
-        if isinstance(self._bus, Tunable):
+        if self._tunable is not None:
             self._catch_up()
-            self._bus.set_frequency(min(float(wanted), self._ceiling))
+            self._tunable.set_frequency(min(float(wanted), self._ceiling))
         return _ACK + min(int(self._bus.frequency), 0xFFFFFFFF).to_bytes(4, "little")
 
     def _set_pins(self, parameters: bytes) -> bytes:
-        if not isinstance(self._bus, Releasable):
+        if self._releasable is None:
             return _NAK
         self._catch_up()
-        self._bus.drive(bool(parameters[0]))
+        self._releasable.drive(bool(parameters[0]))
         return _ACK
 
     def _catch_up(self) -> None:

@@ -59,6 +59,9 @@ _ERASED_VALUES: Final = {bytes.fromhex("c1601a"): ("CYRS17B512", 0x00)}
 
 # Stacked Micron parts take C4h for each die and have no C7h.
 # Ref: Linux drivers/mtd/spi-nor/micron-st.c (n25q00, mt25qu01g, mt35xu01gbba: die erase C4h).
+#: SEMPER parts, by the first two id bytes: on-die ECC over 16-byte units, each to be programmed
+#: once. Ref: Linux drivers/mtd/spi-nor/spansion.c (cypress_nor_ecc_init; s25hl/hs, s28hs, s25fs256t).
+_SEMPER: Final = (b"\x34\x2a", b"\x34\x2b", b"\x34\x5a", b"\x34\x5b")
 _MICRON: Final = frozenset({0x20, 0x2C})
 _MICRON_STACKED: Final = 1 << 27
 
@@ -292,6 +295,7 @@ def to_chip(
         addressing=addressing(sfdp),
         fail_flags=FailFlags.MICRON_FSR if micron else FailFlags.NONE,
         status=_status(basic),
+        quirks=frozenset({"no-reprogram"} if jedec_id[:2] in _SEMPER else ()),
         soft_reset=ResetMethods.RESET_66_99 in reset,
         deep_power_down=down is not None
         and (down.enter, down.exit) == (opcodes.POWER_DOWN, opcodes.RELEASE_POWER_DOWN),
