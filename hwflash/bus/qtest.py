@@ -171,7 +171,7 @@ class QemuProcess:
         ours, theirs = socket.socketpair()
         self.qtest = QtestClient(ours, name, silence)
         self._name = name
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _release
         try:
             with theirs:
                 self._process = subprocess.Popen(

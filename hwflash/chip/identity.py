@@ -151,6 +151,7 @@ def combine(sfdp: Chip, catalog: Chip) -> Chip:
         page_size=sfdp.page_size,
         erase=regions,
         addressing=_addressing(sfdp, catalog),
+        quirks=catalog.quirks | sfdp.quirks,
     )
 
 

@@ -80,9 +80,9 @@ class AdaptiveWait:
         self._pages, self._spent = 0, 0.0
         if self._hold:
             self._hold -= 1
-            self._best = (self.seconds, cost)
-            return
-        if self._best is not None and cost > self._best[1] * self.GAIN:
+            if self._hold:
+                return
+        elif self._best is not None and cost > self._best[1] * self.GAIN:
             self.seconds = self._best[0]
             self._best = None
             self._factor = 1 / self._factor

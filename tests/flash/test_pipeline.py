@@ -273,48 +273,67 @@ def test_protected_pages_raise_the_fail_flag(flags: FailFlags) -> None:
 # --- the wait ---------------------------------------------------------------------------------
 
 
-def converge(time, batches: int = 400, pages: int = 256) -> AdaptiveWait:
+def converge(cost, windows: int = 400) -> AdaptiveWait:
+    """``cost``: seconds a proven page takes at a wait."""
     wait = AdaptiveWait(0.0004, 0.003)
-    for _ in range(batches):
-        proven, spent = time(wait.seconds, pages)
-        wait.observe(proven, spent)
+    for _ in range(windows):
+        wait.observe(256, 256 * cost(wait.seconds))
+        wait.observe(256, 256 * cost(wait.seconds))
     return wait
 
 
-def test_the_wait_settles_just_above_an_even_program_time() -> None:
-    def even(wait: float, pages: int) -> tuple[int, float]:
-        skipped = pages // 2 if wait < 0.0009 else 0
-        return pages - skipped, pages * (wait + 80e-6)
+@pytest.mark.parametrize("best", [0.00025, 0.0004, 0.0006, 0.0015])
+def test_the_wait_settles_near_the_cheapest(best: float) -> None:
+    """Below the best wait pages are skipped and cost more, above it they wait too long."""
+    found = converge(lambda wait: wait if wait >= best else best * (best / wait) ** 2)
+    assert found.seconds == pytest.approx(best, rel=0.11)
 
-    assert 0.0009 <= converge(even).seconds < 0.0009 * 1.12
+
+def test_the_wait_goes_on_trying_after_a_step_that_did_not_pay() -> None:
+    wait = AdaptiveWait(0.0004, 0.003)
+    tried = set()
+    for _ in range(200):
+        tried.add(round(wait.seconds, 7))
+        wait.observe(AdaptiveWait.WINDOW, AdaptiveWait.WINDOW * (1 + abs(wait.seconds - 0.00042) * 1e3))
+    assert len(tried) == 3, "the best, one step up, one step down"
 
 
-def test_the_wait_shrinks_for_a_chip_that_is_quicker_than_it_says() -> None:
-    def quick(wait: float, pages: int) -> tuple[int, float]:
-        skipped = pages // 2 if wait < 0.00025 else 0
-        return pages - skipped, pages * (wait + 80e-6)
-
-    assert 0.00025 <= converge(quick).seconds < 0.00025 * 1.12
+def test_the_wait_follows_a_chip_that_changes() -> None:
+    wait = AdaptiveWait(0.0004, 0.003)
+    for best in (0.0006, 0.0003):
+        for _ in range(600):
+            cost = wait.seconds if wait.seconds >= best else best * (best / wait.seconds) ** 2
+            wait.observe(512, 512 * cost)
+        assert wait.seconds == pytest.approx(best, rel=0.11)
 
 
 def test_the_wait_keeps_within_its_limits() -> None:
-    always_better_longer = converge(lambda wait, pages: (pages, pages * (1 - wait)))
-    assert always_better_longer.seconds == 0.003
-    always_better_shorter = converge(lambda wait, pages: (pages, pages * wait * wait))
-    assert always_better_shorter.seconds == 0.0002
+    assert converge(lambda wait: 1 / wait).seconds == pytest.approx(0.003, rel=0.06)
+    assert converge(lambda wait: wait).seconds == pytest.approx(0.0002, rel=0.06)
+    for cost in (lambda wait: 1 / wait, lambda wait: wait):
+        wait = AdaptiveWait(0.0004, 0.003)
+        for _ in range(300):
+            wait.observe(512, 512 * cost(wait.seconds))
+            assert 0.0002 <= wait.seconds <= 0.003
     assert AdaptiveWait(0.002, 0.001).seconds == pytest.approx(0.0021)
 
 
-def test_the_wait_learns_on_a_slow_chip(rig: RigFactory) -> None:
-    chip = small_chip(512 * KIB, page_program=Duration(0.0004, 0.003))
-    bench = rig(replace(chip, page_program=Duration(0.0004, 0.0008)), timing="max")
-    data = pattern(512 * KIB)
-    for _ in range(8):
-        bench.content[:] = b"\xff" * len(data)
-        bench.flash.program(0, data)
-        assert bench.content == data
-    assert bench.flash.pages.wait.seconds == pytest.approx(0.0008, rel=0.1)
-    before = bench.flash.pages.retries
-    bench.content[:] = b"\xff" * len(data)
-    bench.flash.program(0, data)
-    assert bench.flash.pages.retries - before < 600
+def test_a_short_batch_teaches_nothing() -> None:
+    wait = AdaptiveWait(0.0004, 0.003)
+    wait.observe(AdaptiveWait.WINDOW - 1, 1.0)
+    assert wait.seconds == 0.0004 * AdaptiveWait.START
+
+
+def test_the_wait_learns_on_a_quick_chip(rig: RigFactory) -> None:
+    """A chip twice as quick as its data sheet is programmed in less than its typical time."""
+    bench = rig(small_chip(page_program=Duration(0.00025, 0.003)))
+    flash = NorFlash(bench.bus, small_chip())  # what is known: 0.4 ms
+    start, seconds = flash.pages.wait.seconds, []
+    for _ in range(16):
+        bench.content[:] = b"\xff" * SIZE
+        before = bench.sim.clock.now()
+        flash.program(0, DATA)
+        seconds.append(bench.sim.clock.now() - before)
+        assert bench.content == DATA
+    assert flash.pages.wait.seconds < 0.8 * start
+    assert seconds[-1] < 0.85 * seconds[0]
