@@ -12,15 +12,19 @@ from typing import Protocol
 
 from hwflash.errors import Interrupted
 
+#: The phase that stands for a whole plan; it counts predicted milliseconds, not bytes.
+PLAN = "plan"
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """State of one phase of a job.
 
     Attributes:
-        phase: short name of the phase: ``read``, ``backup``, ``erase``, ``program``, ``verify``.
-        done: work finished in this phase, in bytes.
-        total: all the work of this phase, in bytes.
+        phase: short name of the phase: ``read``, ``backup``, ``erase``, ``program``, ``verify``,
+            or `PLAN`.
+        done: work finished in this phase, in bytes (`PLAN`: milliseconds).
+        total: all the work of this phase, likewise.
         address: where on the chip the last work was done, or None.
     """
 

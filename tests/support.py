@@ -145,6 +145,9 @@ class DieBus:
         self.die.deselect()
         return answer
 
+    def set_frequency(self, hertz: float, /) -> None:
+        self.frequency = hertz
+
     def commands(self) -> list[str]:
         """What was sent, in hex, page data cut off."""
         return [op.write[:6].hex() for op in self.sent if isinstance(op, Transfer)]

@@ -1,6 +1,7 @@
 """What some buses can do or cannot do, beyond `hwflash.bus.spi.SpiBus`.
 
-A bus that says nothing carries transfers of any length, at one frequency, with its pins driven.
+A bus that says nothing carries transfers of any length, with its pins driven as long as it
+is open.
 """
 
 from __future__ import annotations
@@ -38,15 +39,6 @@ class Limited(Protocol):
 
 
 @runtime_checkable
-class Tunable(Protocol):
-    """A bus whose SCK can be changed while it is open."""
-
-    def set_frequency(self, frequency: float) -> None:
-        """Change SCK; the next lower one there is becomes `SpiBus.frequency`."""
-        ...
-
-
-@runtime_checkable
 class Releasable(Protocol):
     """A bus that can let go of the chip's pins and take them again while it is open."""
 
@@ -58,11 +50,6 @@ class Releasable(Protocol):
 def limits_of(bus: SpiBus) -> Limits:
     """The longest transfer of a bus."""
     return bus.limits if isinstance(bus, Limited) else NO_LIMITS
-
-
-def tunable(bus: object) -> Tunable | None:
-    """The bus, if its SCK can be changed."""
-    return bus if isinstance(bus, Tunable) else None
 
 
 def releasable(bus: object) -> Releasable | None:

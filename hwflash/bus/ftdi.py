@@ -244,6 +244,23 @@ class Ft232hBus:
             clocked_wait_limit=0.0 if self._timer_waits else CLOCKED_WAIT_LIMIT,
         )
 
+    def drive(self, on: bool) -> None:
+        """Drive the pins, or make every one an input so that the board has its chip.
+
+        Operations need driven pins.
+
+        Raises:
+            ProgrammerLost: the programmer stopped answering.
+        """
+        if self._broken is not None:
+            raise self._broken
+        pins = self._pins if on else mpsse.Pins(self._pins.value, 0, self._pins.cs)
+        try:
+            self._write(pins.deselect + pins.high, 0.0)
+        except (usb.core.USBError, FtdiError) as exc:
+            self._broken = usb_error(exc, self._name)
+            raise self._broken from exc
+
     def close(self) -> None:
         """Deselect the chip, make every pin an input again and let the device go."""
         if self._ftdi.is_connected:

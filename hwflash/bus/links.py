@@ -29,6 +29,9 @@ CONNECT_TIMEOUT: Final = 10.0
 WRITE_PATIENCE: Final = 10.0
 CHUNK: Final = 65536
 BITS_PER_BYTE: Final = 10
+TCP_WINDOW: Final = 32768
+#: A Linux terminal buffers 4 KiB.
+SERIAL_WINDOW: Final = 2048
 
 
 class Link(Protocol):
@@ -77,10 +80,9 @@ class TcpLink:
         ProgrammerAbsent: nobody listens there, or the name is not known.
     """
 
-    byte_seconds: Final = 0.0
-    window: Final = 32768
-
     def __init__(self, host: str, port: int) -> None:
+        self.byte_seconds = 0.0
+        self.window = TCP_WINDOW
         self.name = f"serprog at {host}:{port}"
         try:
             self._socket = socket.create_connection((host, port), timeout=CONNECT_TIMEOUT)
@@ -135,10 +137,8 @@ class SerialLink:
         ProgrammerBusy: another process holds it.
     """
 
-    #: A Linux terminal buffers 4 KiB.
-    window: Final = 2048
-
     def __init__(self, port: str, baud: int) -> None:
+        self.window = SERIAL_WINDOW
         self.name = f"serprog at {port}"
         self.byte_seconds = BITS_PER_BYTE / baud
         try:

@@ -6,7 +6,8 @@ bytes out, reads shift bytes in, a control register moves CS#. There is no guest
 Ref: QEMU 7.2 hw/ssi/aspeed_smc.c, hw/block/m25p80.c; AST2500 data sheet, chapter FMC.
 Limits: time is not QEMU's but counted here, one SCK period a bit; a model is never busy, so a
 `Wait` moves the clock and nothing else. Registers are back at their defaults at every start:
-an image keeps the memory only. What the models do unlike hardware: ``docs/qemu-chips.md``.
+an image keeps the memory only. QEMU does not lock the image; whoever opens the bus must. What
+the models do unlike hardware: ``docs/qemu-chips.md``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from hwflash.errors import (
     EnvironmentFault,
     HwflashError,
     ImageError,
-    ProgrammerBusy,
     ProgrammerError,
     UsageError,
 )
@@ -88,7 +88,6 @@ class QemuSpiBus:
             (``environment.qemu-version``); the image cannot be used (``qemu.image-unusable``).
         UsageError: QEMU has no such model (``usage.qemu-model``).
         ImageError: the image is smaller than the chip (``qemu.image-size``).
-        ProgrammerBusy: another QEMU uses the image.
         ProgrammerError: QEMU does not start (``programmer.qemu-start``).
     """
 
@@ -215,11 +214,6 @@ class QemuSpiBus:
         try:
             return self._start(image)
         except ProgrammerError as exc:
-            said = str(exc.context.get("output", ""))
-            if "lock" in said.casefold():
-                raise ProgrammerBusy(
-                    f"{image} is in use by another QEMU", device=str(image), output=said
-                ) from exc
             if exc.code != "programmer.qemu-start" or found >= (size := self._chip_size()):
                 raise
             raise ImageError(

@@ -32,7 +32,9 @@ SILENCE: Final = 60.0
 BURST_COMMANDS: Final = 64
 BURST_BYTES: Final = 1 << 16
 _RECEIVE: Final = 1 << 18
+#: Writing back what is left of an image, and what remains to a process that has failed.
 _STOP_SECONDS: Final = 30.0
+_LAST_WORDS_SECONDS: Final = 2.0
 
 
 class QtestClient:
@@ -193,11 +195,11 @@ class QemuProcess:
         try:
             self.qtest.execute([b"endianness"])
         except ProgrammerLost as exc:
-            self.qtest.close()
-            self._end()
+            hangs = exc.code == "programmer.qemu-timeout"
+            self._end(ending=not hangs)
             said = self._said()
             self._release()
-            if exc.code == "programmer.qemu-timeout":
+            if hangs:
                 raise
             raise ProgrammerError(
                 f"{name} does not start: {said or 'it gives no reason'}",
@@ -227,7 +229,7 @@ class QemuProcess:
         except ProgrammerLost as exc:
             if exc.code == "programmer.qemu-timeout":
                 raise
-            status = self._end()
+            status = self._end(ending=True)
             raise ProgrammerLost(
                 f"{self._name} ended in the middle: {_ending(status)}",
                 code=exc.code,
@@ -255,9 +257,16 @@ class QemuProcess:
                 output=said,
             )
 
-    def _end(self) -> int:
-        """SIGTERM, and SIGKILL for a process that does not take it; the exit status."""
-        patience = _STOP_SECONDS if not self.qtest.broken else 2.0
+    def _end(self, *, ending: bool = False) -> int:
+        """SIGTERM, and SIGKILL for a process that does not take it; the exit status.
+
+        Args:
+            ending: the process closed the connection, so it is about to end by itself.
+        """
+        if ending:
+            with suppress(subprocess.TimeoutExpired):
+                return self._process.wait(_LAST_WORDS_SECONDS)
+        patience = _LAST_WORDS_SECONDS if self.qtest.broken else _STOP_SECONDS
         with suppress(ProcessLookupError):
             self._process.terminate()
         try:

@@ -124,18 +124,22 @@ class SerprogBus:
                 self._stats.sck_bytes += len(op.write) + op.read
         return dealt
 
-    def set_frequency(self, frequency: float) -> None:
-        """Change SCK, if the device can."""
+    def set_frequency(self, hertz: float, /) -> None:
+        """Change SCK, if the device can; see `execute` for errors."""
+        self._require_open()
         if sp.S_SPI_FREQ not in self._offered:
             return
-        hertz = min(max(int(frequency), 1), 0xFFFFFFFF)
+        wanted = min(max(int(hertz), 1), 0xFFFFFFFF)
         try:
-            data = bytes((sp.S_SPI_FREQ,)) + hertz.to_bytes(4, "little")
+            data = bytes((sp.S_SPI_FREQ,)) + wanted.to_bytes(4, "little")
             found = int.from_bytes(self._exchange.ask(data, 4), "little")
         except Refused:
-            _log.warning("%s does not take %d Hz as SCK", self._link.name, hertz)
-            found = 0
-        self._frequency = float(found or frequency)
+            _log.warning("%s does not take %d Hz as SCK", self._link.name, wanted)
+            return
+        except ProgrammerLost as exc:
+            self._recover(exc)
+            raise
+        self._frequency = float(found or wanted)
 
     def close(self) -> None:
         """Let go of the chip's pins and of the link. May be called twice."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qsl, quote, unquote_plus, urlencode, urlsplit
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from hwflash.errors import UsageError
 from hwflash.units import parse_frequency
@@ -18,6 +19,7 @@ _ACCIDENTS = frozenset({"power_cut", "faults"})
 #: Driver settings a simulated programmer takes too. Its ``wp`` is the level of the pin.
 _SHARED_KEYS = frozenset({"frequency", "latency", "cs", "wait"})
 _SERPROG_KEYS = frozenset({"baud", "frequency"})
+_QEMU_KEYS = frozenset({"image", "frequency"})
 RECORD = "record+"
 
 
@@ -46,9 +48,9 @@ class ProgrammerUrl:
 
     Attributes:
         text: as given.
-        scheme: ``ftdi``, ``sim``, ``serprog``, ``replay`` or ``record``.
-        target: the part for ``sim``, device node or ``host:port`` for ``serprog``, the file for
-            ``replay`` and ``record``; empty for ``ftdi``.
+        scheme: ``ftdi``, ``sim``, ``qemu``, ``serprog``, ``replay`` or ``record``.
+        target: the part for ``sim``, the model for ``qemu``, device node or ``host:port``
+            for ``serprog``, the file for ``replay`` and ``record``; empty for ``ftdi``.
         selector: which FT232H.
         options: the query, unparsed values by key; only keys the scheme knows.
         inner: what is recorded, for ``record``.
@@ -69,6 +71,8 @@ class ProgrammerUrl:
         if self.scheme != "sim":
             return self.text
         kept = {key: value for key, value in self.options.items() if key not in _ACCIDENTS}
+        if kept.get("image"):  # it may be resumed from another folder
+            kept["image"] = str(Path(kept["image"]).absolute())
         query = urlencode(kept, safe="/:,=@", quote_via=quote)
         return f"sim://{self.target}" + (f"?{query}" if query else "")
 
@@ -205,6 +209,14 @@ def _sim(text: str) -> ProgrammerUrl:
     return ProgrammerUrl(text, "sim", part, options=_query(text, query, _SIM_KEYS | _SHARED_KEYS))
 
 
+def _qemu(text: str) -> ProgrammerUrl:
+    model, _, query = text.removeprefix("qemu:").removeprefix("//").partition("?")
+    model = model.strip("/")
+    if not model:
+        raise UsageError(f"{text!r} names no flash model", code="usage.url", url=text)
+    return ProgrammerUrl(text, "qemu", model, options=_query(text, query, _QEMU_KEYS))
+
+
 def _serprog(text: str) -> ProgrammerUrl:
     parts = _split(text)
     options = _query(text, parts.query, _SERPROG_KEYS)
@@ -248,7 +260,7 @@ def _record(text: str) -> ProgrammerUrl:
         )
     rest = "&".join(pair for pair in pairs if not pair.startswith("trace="))
     inner = parse_url(where + (f"?{rest}" if rest else ""))
-    return ProgrammerUrl(text, "record", unquote_plus(own[0]), inner=inner)
+    return ProgrammerUrl(text, "record", unquote(own[0]), inner=inner)
 
 
 def _split(text: str) -> SplitResult:
@@ -261,6 +273,7 @@ def _split(text: str) -> SplitResult:
 _PARSERS: dict[str, Callable[[str], ProgrammerUrl]] = {
     "ftdi": _ftdi,
     "sim": _sim,
+    "qemu": _qemu,
     "serprog": _serprog,
     "replay": _replay,
 }

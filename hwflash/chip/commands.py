@@ -80,7 +80,12 @@ class CommandSet:
             if self.chip.addressing.enter is EnterFourByte.B7:
                 return (bytes((opcodes.ENTER_4BYTE,)),)
             if self.chip.addressing.enter is EnterFourByte.WREN_B7:
-                return bytes((opcodes.WRITE_ENABLE,)), bytes((opcodes.ENTER_4BYTE,))
+                # A part that did not need the write enable would keep it: take it back.
+                return (
+                    bytes((opcodes.WRITE_ENABLE,)),
+                    bytes((opcodes.ENTER_4BYTE,)),
+                    bytes((opcodes.WRITE_DISABLE,)),
+                )
         return ()
 
     def leave(self) -> tuple[bytes, ...]:

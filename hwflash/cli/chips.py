@@ -88,7 +88,7 @@ def decode(run: runner.Run, file: Path, jedec_id: str) -> runner.Outcome:
     image = params.load_file(run, file, "raw")
     tables = sfdp.parse(image.segments[0].data)
     maker = manufacturer_name(known) if known else "unknown"
-    chip = sfdp.to_chip(tables, known, None, file.stem, maker)
+    chip = sfdp.to_chip(tables, known, None, "unknown" if str(file) == "-" else file.stem, maker)
     keys: dict[str, Any] = {
         **chip_keys(chip, tables, "sfdp"),
         "protection": None,

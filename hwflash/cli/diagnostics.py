@@ -28,6 +28,10 @@ class Advice:
 
 
 _WIRING: Final = "wiring or supply"
+_UNSTEADY: Final = (
+    "slower clocks were tried already: shorten the wires, check ground and supply, and that the "
+    "board does not drive the bus; then `hwflash probe`"
+)
 
 #: By error code, or by its part before the last dot.
 ADVICE: Final[Mapping[str, Advice]] = {
@@ -46,9 +50,74 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "cable, hub or supply", "check the cable, plug the programmer in again: `hwflash list`"
     ),
     "programmer.timeout": Advice("cable or hub", "plug the programmer in again: `hwflash list`"),
+    "programmer.serprog-unreachable": Advice(
+        "the address, or nobody serves there",
+        "start `hwflash serve serprog` there; from another computer through a tunnel: "
+        "`ssh -L 6475:127.0.0.1:6475 HOST`",
+    ),
+    "programmer.serprog-busy": Advice(
+        "another client", "a server has one client at a time: wait for the other, or end it"
+    ),
+    "programmer.serprog-closed": Advice(
+        "the server, the cable or the network", "look at the server's own messages; try again"
+    ),
+    "programmer.serprog-timeout": Advice(
+        "cable, network or the device's firmware",
+        "try again; for a serial port check the baud rate: `?baud=115200`",
+    ),
+    "programmer.serprog-sync": Advice(
+        "the wrong port or baud rate, or a device that is no serprog programmer",
+        "check the node and `?baud=`; reset the device and try again",
+    ),
+    "programmer.serprog-garbage": Advice(
+        "the cable, the baud rate or the device's firmware",
+        "shorten the cable or lower the rate: `?baud=115200`",
+    ),
+    "programmer.serprog-version": Advice("the device's firmware", "update the device's firmware"),
+    "programmer.serprog-no-spi": Advice(
+        "the device", "take a programmer for SPI chips; this one is for parallel, LPC or FWH"
+    ),
+    "programmer.serprog-nak": Advice(
+        "the device's firmware", "it may promise longer operations than it can do; update it"
+    ),
+    "programmer.serprog-pins": Advice("the device, or the supply of the board", "check its wiring"),
+    "programmer.serprog": Advice("the device's firmware", "update it, or take another device"),
+    "trace.mismatch": Advice(
+        "a change in what reaches the chip, or another image or chip",
+        "look at both operations; if the change is meant, record the trace again with record+URL",
+    ),
+    "trace.ended": Advice(
+        "a change in what reaches the chip", "if it is meant, record the trace again: record+URL"
+    ),
+    "trace.unfinished": Advice(
+        "a change in what reaches the chip", "if it is meant, record the trace again: record+URL"
+    ),
+    "trace.unwritable": Advice("this computer", "name a file you can write with ?trace="),
+    "trace": Advice("the trace file", "record it again: `-p record+URL?trace=FILE`"),
+    "programmer.qemu-lost": Advice(
+        "QEMU, or whatever ended it",
+        "look at what it said; the image may be incomplete: `hwflash verify`",
+    ),
+    "programmer.qemu-timeout": Advice(
+        "a QEMU that hangs, or was stopped", "try again; `hwflash doctor` checks this computer"
+    ),
+    "programmer.qemu-start": Advice("QEMU or the image file", "look at what QEMU said"),
+    "programmer.qtest": Advice("the version of QEMU", "QEMU 7.2 is known to work"),
     "programmer": Advice("the programmer", "`hwflash doctor` checks programmer and computer"),
     "environment.libusb": Advice(
         "this computer", "install libusb: `apt-get install libusb-1.0-0`; `hwflash doctor`"
+    ),
+    "environment.port-in-use": Advice(
+        "another program", "end it, or choose another port; `--listen 127.0.0.1:0` finds a free one"
+    ),
+    "environment.address": Advice(
+        "the command", "listen at an address of this computer, such as --listen 127.0.0.1:0"
+    ),
+    "environment.qemu-missing": Advice(
+        "this computer", "install QEMU for Arm: `apt-get install qemu-system-arm`"
+    ),
+    "environment.qemu-version": Advice(
+        "the version of QEMU", "qemu:// needs qemu-system-arm; version 7.2 is known to work"
     ),
     "environment": Advice("this computer", "`hwflash doctor` checks it"),
     "doctor.permission": Advice("permissions", "run it with sudo"),
@@ -68,8 +137,8 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "check VCC, GND, CS# and MISO, and that HOLD# and WP# are high; the board itself must "
         "not drive the bus. `hwflash probe --frequency 1M`",
     ),
-    "chip.unstable": Advice(_WIRING, "shorten the wires or slow down: `--frequency 5M`"),
-    "chip.unstable-read": Advice(_WIRING, "shorten the wires or slow down: `--frequency 5M`"),
+    "chip.unstable": Advice(_WIRING, _UNSTEADY),
+    "chip.unstable-read": Advice(_WIRING, _UNSTEADY),
     "chip.unknown": Advice(
         "a part hwflash does not know",
         "name it with --chip (`hwflash chips list`) or describe it with --chip-file",
@@ -103,14 +172,25 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "image": Advice("the image file", "check the file"),
     "sfdp": Advice("the file", "give raw SFDP bytes, beginning with 'SFDP'"),
     "layout": Advice("the layout", "`hwflash boards check FILE`"),
+    "qemu.image-size": Advice(
+        "the image file", "name a file that does not exist, and it is made; or another model"
+    ),
+    "qemu": Advice("the image file or its folder", "name a file you can write with image="),
     "sim": Advice("the simulated chip's files", "remove the image and its .state.json"),
     "chips.unknown-part": Advice("the command", "`hwflash chips list`"),
+    "usage.qemu-model": Advice(
+        "the command", "`qemu-system-arm -machine none -device help` lists the models, on bus SSI"
+    ),
     "usage.region": Advice("the command", "`hwflash boards show BOARD` lists its regions"),
     "usage.region-board": Advice("the command", "name the board with --board"),
     "usage.protected-region": Advice("the command", "name it with --region if you mean it"),
     "usage.confirm": Advice("the command", "look at it with --dry-run, then say --yes"),
     "usage.resume": Advice("the command", "name one of them: `hwflash write --resume NAME`"),
     "usage.erase-alignment": Advice("the command", "`hwflash probe` shows the erase blocks"),
+    "usage.usbip-programmer": Advice(
+        "the command",
+        "name one with -p sim://PART; Linux exports real programmers itself, with usbipd",
+    ),
     "usage": Advice("the command", "`hwflash --help`, `hwflash COMMAND --help`"),
     "interrupted": Advice("you", "start it again when you like"),
 }  # fmt: skip
@@ -164,8 +244,13 @@ def as_dict(error: HwflashError) -> dict[str, Any]:
     }
 
 
-def as_lines(error: HwflashError) -> list[str]:
-    """The same for people."""
+def as_lines(error: HwflashError, *, about_chip: bool = True) -> list[str]:
+    """The same for people.
+
+    Args:
+        error: what went wrong.
+        about_chip: the command had to do with a chip, so its state is said.
+    """
     facts = as_dict(error)
     lines = [f"error: {error.message} [{error.code}]"]
     details = _details(error.context)
@@ -175,7 +260,8 @@ def as_lines(error: HwflashError) -> list[str]:
         lines.append(f"  did you mean: {', '.join(near)}")
     if not isinstance(error, Interrupted):
         lines.append(f"  probably: {facts['blame']}")
-    lines.append(f"  chip: {facts['chip']}")
+    if about_chip:
+        lines.append(f"  chip: {facts['chip']}")
     lines += [f"  {name}: {facts[name]}" for name in ("resume", "restore") if name in facts]
     lines.append(f"hint: {facts['hint']}")
     return lines
@@ -188,19 +274,20 @@ _HIDDEN: Final = frozenset(
 
 def _details(context: Mapping[str, object]) -> str:
     shown: list[str] = []
+    faults: list[str] = []
     for key, value in context.items():
         if key in _HIDDEN or value is None or value == []:
             continue
         items = cast("list[Any]", value) if isinstance(value, list) else None
         if items is not None and key == "faults":
-            shown += ["\n    " + _fault(fault) for fault in items]
+            faults = ["\n    " + _fault(fault) for fault in items]
         elif items is not None and len(items) > 5:
             shown.append(f"{key}={len(items)} items")
         elif key in ("address", "offset") and isinstance(value, int):
             shown.append(f"{key}=0x{value:06X}")
         else:
             shown.append(f"{key}={_plain(value)}")
-    return ", ".join(shown)
+    return ", ".join(shown) + "".join(faults)
 
 
 def _fault(fault: Any) -> str:

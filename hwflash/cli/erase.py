@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -30,7 +31,11 @@ def command(run: runner.Run, **options: Any) -> runner.Outcome:
     chosen = params.selection(options)
     if any(choice.file for choice in chosen.regions):
         raise UsageError("erase takes no files", code="usage.selection")
-    how = write_options(run, options, chosen.named, piped=False)
+    if chosen.at is not None:
+        raise UsageError(
+            "--at does not say how much to erase; use --range START:LENGTH", code="usage.selection"
+        )
+    how = replace(write_options(run, options, chosen.named, piped=False), kind="erase")
     words = params.repeated(options)
     with repeatable(words), open_session(params.request(options), run.console) as session:
         places = [part.range for part in ranges(chosen, session.chip.size, session.board)]

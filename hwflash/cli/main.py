@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "erase": ("erase", "Erase the chip, or parts of it."),
     "chips": ("chips", "Look into the chip catalog and decode SFDP tables."),
     "boards": ("boards", "List, show and check board files."),
+    "serve": ("serve", "Put a programmer behind a protocol for flashrom and other computers."),
     "doctor": ("doctor", "Check this computer: libusb, udev rules, access, tools."),
     "bench": ("bench", "Measure jobs on a simulated programmer, beside their limits."),
     "completion": ("completion", "Print the completion script for a shell."),
@@ -55,7 +56,8 @@ class LazyGroup(click.Group):
         import difflib
 
         name = args[0] if args else ""
-        if name and name not in COMMANDS and not name.startswith("-"):
+        completing = ctx.resilient_parsing  # while a line is typed, half a name is no error
+        if name and name not in COMMANDS and not name.startswith("-") and not completing:
             near = difflib.get_close_matches(name, COMMANDS, n=3)
             raise click.UsageError(
                 f"no such command {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
@@ -81,7 +83,9 @@ def root() -> None:
 def _name(arguments: list[str]) -> str:
     """The command that was meant, as results name it: ``probe``, ``chips show``."""
     words = [word for word in arguments if not word.startswith("-")]
-    return " ".join(words[: 2 if words[:1] in (["chips"], ["boards"]) else 1]) or "hwflash"
+    return (
+        " ".join(words[: 2 if words[:1] in (["chips"], ["boards"], ["serve"]) else 1]) or "hwflash"
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,7 +19,8 @@ from typing import Any, Final, TextIO
 
 from hwflash.cli import diagnostics
 from hwflash.errors import HwflashError
-from hwflash.progress import Progress
+from hwflash.progress import PLAN, Progress
+from hwflash.units import KIB
 
 VERSION: Final = 1
 #: Without a terminal, a phase says something at each tenth of it or after this many seconds.
@@ -38,6 +39,10 @@ def silence(stream: TextIO) -> None:
 def _open(stream: TextIO | None) -> TextIO:
     """A standard stream; one that was closed before we began (``2>&-``) is None in Python."""
     return stream if stream is not None else Path(os.devnull).open("w", encoding="utf-8")
+
+
+#: Commands that never touch a chip.
+WITHOUT_CHIP: Final = frozenset({"list", "doctor", "bench", "completion", "chips", "boards"})
 
 
 class Console:
@@ -111,7 +116,9 @@ class Console:
                 error=diagnostics.as_dict(error),
             )
         else:
-            for line in diagnostics.as_lines(error):
+            for line in diagnostics.as_lines(
+                error, about_chip=self.command.split()[0] not in WITHOUT_CHIP
+            ):
                 self._print(line, self.err)
         self._print("", self.out, end="")
 
@@ -121,7 +128,7 @@ class Console:
         """Show how far a phase is."""
         if self._bars is not None:
             self._bars.update(event)
-        elif self._due(event):
+        elif (self.json_lines or event.phase != PLAN) and self._due(event):
             if self.json_lines:
                 self._json(
                     "progress",
@@ -180,20 +187,32 @@ class Console:
 
 
 class _Bars:
-    """A progress bar per phase, drawn by rich, which is loaded when the first is needed."""
+    """A progress bar per phase and one for the whole plan, drawn by rich.
+
+    rich is loaded when the first bar is needed.
+    """
 
     def __init__(self, err: TextIO) -> None:
         self._err = err
         self._progress: Any = None
         self._tasks: dict[str, Any] = {}
+        self._began: dict[str, float] = {}
 
     def update(self, event: Progress) -> None:
         if self._progress is None:
             self._progress = self._make()
             self._progress.start()
         if event.phase not in self._tasks:
-            self._tasks[event.phase] = self._progress.add_task(event.phase, total=event.total)
-        self._progress.update(self._tasks[event.phase], completed=event.done, total=event.total)
+            self._began[event.phase] = time.monotonic()
+            self._tasks[event.phase] = self._progress.add_task(
+                event.phase, total=event.total, amount=""
+            )
+        self._progress.update(
+            self._tasks[event.phase],
+            completed=event.done,
+            total=event.total,
+            amount=self._amount(event),
+        )
 
     def stop(self) -> None:
         if self._progress is not None:
@@ -201,23 +220,23 @@ class _Bars:
             self._progress = None
             self._tasks = {}
 
+    def _amount(self, event: Progress) -> str:
+        if event.phase == PLAN:
+            return f"{100 * event.done // max(event.total, 1)} %"
+        seconds = max(time.monotonic() - self._began[event.phase], 1e-3)
+        rate = event.done / seconds / KIB
+        return f"{event.done / KIB:,.0f} of {event.total / KIB:,.0f} KiB, {rate:,.0f} KiB/s"
+
     def _make(self) -> Any:
         from rich.console import Console as RichConsole
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
         console = RichConsole(file=self._err, no_color="NO_COLOR" in os.environ)
         return RichProgress(
             TextColumn("{task.description:>8}"),
             BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            TextColumn("{task.fields[amount]}"),
             TimeRemainingColumn(),
             console=console,
         )

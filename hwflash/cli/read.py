@@ -10,7 +10,7 @@ import click
 
 from hwflash.cli import params, runner
 from hwflash.cli.results import range_keys
-from hwflash.errors import UsageError
+from hwflash.errors import EnvironmentFault, UsageError
 from hwflash.units import format_seconds, format_size
 
 
@@ -36,6 +36,7 @@ def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **option
     chosen = params.selection(options)
     request = params.request(options)
     params.require_file(file, chosen)
+    _require_folders([file, *(item.file for item in chosen.regions)])
     if str(file) == "-" and sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise UsageError("standard output is closed", code="usage.selection")
     if str(file) == "-" and run.console.json_lines:
@@ -72,13 +73,25 @@ def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **option
     return runner.Outcome(keys, lines, 1 if found.disagreements else 0)
 
 
+def _require_folders(files: list[Path | None]) -> None:
+    """A missing folder is better noticed now than after minutes of reading."""
+    for file in files:
+        if file is not None and str(file) != "-" and not file.parent.is_dir():
+            raise EnvironmentFault(
+                f"there is no folder {file.parent}",
+                code="environment.unwritable",
+                file=str(file),
+            )
+
+
 def _agreement(repeat: int, disagreements: Any) -> str:
     if not disagreements:
         return f"all {repeat} reads agree"
     from hwflash.cli.show import places_text
 
     total = sum(item.length for item in disagreements)
-    return f"{repeat} reads disagree in {total} bytes: {places_text(disagreements)}"
+    places = places_text(disagreements)
+    return f"{repeat} reads disagree within {total} bytes, at the slowest clock too: {places}"
 
 
 def _require_one_run(file: Path | None, places: list[Any], kind: str) -> None:

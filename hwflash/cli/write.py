@@ -100,6 +100,7 @@ def _write(
     words = params.repeated(options)
     with repeatable(words), open_session(params.request(options), run.console) as session:
         if restore is not None:
+            how = replace(how, kind="restore")
             targets = restore_targets(session, restore)
             if session.board is not None:  # a backup that is named names what it holds
                 every = frozenset(region.name for region in session.board.region_map())

@@ -10,7 +10,7 @@ from hwflash.flash.device import FlashDevice
 from hwflash.flash.journal import Journal
 from hwflash.flash.pipeline import BATCH_PAGES
 from hwflash.flash.plan import Plan, Step, Window, make_plan
-from hwflash.progress import CancelToken, Progress, Reporter
+from hwflash.progress import PLAN, CancelToken, Progress, Reporter
 from hwflash.units import Range, merge_ranges
 
 READ_PIECE: Final = 1 << 20
@@ -156,6 +156,7 @@ class Executor:
         content = _Content(windows)
         totals = {kind: plan.bytes_of(kind) for kind in ("erase", "program")}
         done = {"erase": 0, "program": 0}
+        spent = 0.0
         for group in gather(plan.steps, self._device.geometry.page_size):
             self._cancel.check()
             for step in group:
@@ -168,9 +169,11 @@ class Executor:
             for step in group:
                 self._journal.done(step)
                 done[step.kind] += step.range.length
+                spent += step.seconds
             self._reporter.progress(
                 Progress(first.kind, done[first.kind], totals[first.kind], group[-1].range.end)
             )
+            self._reporter.progress(Progress(PLAN, round(spent * 1e3), round(plan.seconds * 1e3)))
         self._device.sync()
 
     def _verify(self, windows: Sequence[Window], verify: Sequence[Range]) -> list[Range]:

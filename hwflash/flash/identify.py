@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from hwflash.bus.abilities import limits_of
 from hwflash.bus.spi import SpiBus, Transfer, Wait
 from hwflash.chip import opcodes, sfdp
 from hwflash.chip.identity import Resolved, manufacturer_name, resolve
@@ -182,8 +183,16 @@ def _sfdp_bytes(bus: SpiBus, length: int) -> bytes:
 
     Read twice before anything is made of them.
     """
-    command = Transfer(bytes((opcodes.READ_SFDP, 0, 0, 0, 0)), length)
-    first, second = bus.execute([command, command])
+    step = min(length, limits_of(bus).read)
+    commands = [
+        Transfer(
+            bytes((opcodes.READ_SFDP,)) + start.to_bytes(3, "big") + b"\0",
+            min(step, length - start),
+        )
+        for start in range(0, length, step)
+    ]
+    answers = bus.execute(commands + commands)
+    first, second = b"".join(answers[: len(commands)]), b"".join(answers[len(commands) :])
     if first != second:
         raise BusUnstable("two reads of the chip's SFDP tables differ", length=length)
     return first

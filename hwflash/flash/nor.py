@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from hwflash.bus.abilities import limits_of
 from hwflash.bus.spi import SpiBus, Transfer, Wait
 from hwflash.chip import opcodes
 from hwflash.chip.commands import THREE_BYTE_SPAN, CommandSet
@@ -19,6 +20,8 @@ from hwflash.units import Range
 
 #: One read command serves this much, so that progress and a stop request get a word in.
 READ_CHUNK: Final = 1 << 20
+#: Opcode and address of a page program.
+LONGEST_HEADER: Final = 5
 #: Share of the typical erase time to sleep before the first poll.
 ERASE_SLEEP: Final = 0.8
 ERASE_POLL: Final = 0.001
@@ -43,6 +46,7 @@ class NorFlash:
         self.bus = bus
         self.chip = chip
         self.erases: Counter[int] = Counter()
+        self._limits = limits_of(bus)
         self._commands = CommandSet.choose(chip, bus.frequency)
         self._poller = StatusPoller(bus, chip)
         self.pages = PageProgrammer(bus, self._commands)
@@ -82,7 +86,7 @@ class NorFlash:
         self._check(address, length)
         end = address + length
         while address < end:
-            count = min(READ_CHUNK, end - address)
+            count = min(READ_CHUNK, self._limits.read, end - address)
             if self._commands.segmented:
                 count = min(count, THREE_BYTE_SPAN - address % THREE_BYTE_SPAN)
             self._reach(address)
@@ -137,8 +141,22 @@ class NorFlash:
             trimmed = content.lstrip(b"\xff")
             if trimmed:
                 start = piece.end - len(trimmed)
-                found.append(Page(start, trimmed.rstrip(b"\xff")))
+                found += self._fitting(Page(start, trimmed.rstrip(b"\xff")))
         return found
+
+    def _fitting(self, page: Page) -> Iterator[Page]:
+        """A page in pieces that the bus can carry; as it is where the chip wants it whole."""
+        room = min(self._limits.write - LONGEST_HEADER, self._limits.read)
+        if len(page.data) <= room or not self._geometry.reprogram:
+            yield page
+            return
+        piece = 1 << (room.bit_length() - 1)
+        end = page.address + len(page.data)
+        start = page.address
+        while start < end:
+            stop = min(start - start % piece + piece, end)
+            yield Page(start, page.data[start - page.address : stop - page.address])
+            start = stop
 
     def program_pages(
         self, pages: Sequence[Page], done: Callable[[Sequence[Page]], None] | None = None

@@ -35,6 +35,8 @@ def until_steady(bus: SpiBus, reporter: Reporter, attempt: Callable[[], T]) -> T
             if before / 2 < SLOWEST_HZ:
                 raise
             bus.set_frequency(before / 2)
+            if bus.frequency >= before:  # a programmer whose clock cannot be changed
+                raise
             reporter.warning(
                 f"{exc}; {format_hz(before)} is too fast for these wires, "
                 f"going on at {format_hz(bus.frequency)}",

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from hwflash.bus import serprog_protocol as sp
-from hwflash.bus.abilities import limits_of, releasable, tunable
+from hwflash.bus.abilities import limits_of, releasable
 from hwflash.bus.spi import Op, SpiBus, Transfer, Wait
 
 MAX_WRITE: Final = 1 << 16
@@ -50,7 +50,6 @@ class SerprogDevice:
 
     def __init__(self, bus: SpiBus, name: str = "hwflash") -> None:
         self._bus = bus
-        self._tunable = tunable(bus)
         self._releasable = releasable(bus)
         self._ceiling = bus.frequency
         limits = limits_of(bus)
@@ -66,6 +65,7 @@ class SerprogDevice:
         if self._releasable is not None:
             self._handlers[sp.S_PIN_STATE] = self._set_pins
         self._fixed = self._answers(name)
+        self._driven = True
         self.operations = 0
         self.reset()
 
@@ -76,6 +76,14 @@ class SerprogDevice:
         self._delays: list[float] = []
         self._ops: list[Op] = []
         self._replies: list[bytes | int] = []
+
+    def release(self) -> None:
+        """Let go of the chip's pins, if the bus can, until the next operation.
+
+        Raises:
+            ProgrammerError: the bus failed.
+        """
+        self._drive(False)
 
     def feed(self, data: bytes) -> None:
         """Take bytes of the client; `step` acts on them."""
@@ -140,6 +148,7 @@ class SerprogDevice:
             del self._buffer[:had]
             self._skip = write - had
             return 1
+        self._drive(True)  # for clients that do not know of pins
         self._replies += [_ACK, len(self._ops)]
         self._ops.append(Transfer(command[sp.SPIOP_HEADER :], read))
         return 1 + read
@@ -182,17 +191,19 @@ class SerprogDevice:
         wanted = int.from_bytes(parameters, "little")
         if not wanted:
             return _NAK
-        if self._tunable is not None:
-            self._catch_up()
-            self._tunable.set_frequency(min(float(wanted), self._ceiling))
+        self._catch_up()
+        self._bus.set_frequency(min(float(wanted), self._ceiling))
         return _ACK + min(int(self._bus.frequency), 0xFFFFFFFF).to_bytes(4, "little")
 
     def _set_pins(self, parameters: bytes) -> bytes:
-        if self._releasable is None:
-            return _NAK
-        self._catch_up()
-        self._releasable.drive(bool(parameters[0]))
+        self._drive(bool(parameters[0]))
         return _ACK
+
+    def _drive(self, on: bool) -> None:
+        if self._releasable is not None and self._driven != on:
+            self._catch_up()
+            self._releasable.drive(on)
+            self._driven = on
 
     def _catch_up(self) -> None:
         """Carry out what is queued before the bus changes under it."""

@@ -82,6 +82,10 @@ class Channel(Protocol):
         """
         ...
 
+    def left(self) -> bool:
+        """Whether the client has left and nothing of it is still to be read."""
+        ...
+
     def stalled(self, device: SerprogDevice) -> bytes:
         """What to answer a client that stopped in the middle of a command.
 
@@ -128,6 +132,15 @@ class TcpChannel:
         except OSError as exc:
             raise Gone from exc
 
+    def left(self) -> bool:
+        """Whether the client has left."""
+        try:
+            return not self._connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def stalled(self, device: SerprogDevice) -> bytes:
         """Hang up: the rest of the command may yet come, and is not to be taken for another."""
         raise Gone
@@ -162,6 +175,10 @@ class PtyChannel:
             return 0
         except OSError as exc:
             raise Gone from exc
+
+    def left(self) -> bool:
+        """Whether the client has left: not asked, since a pty has no second client."""
+        return False
 
     def stalled(self, device: SerprogDevice) -> bytes:
         """Drop the half command: a serial port cannot be hung up."""
@@ -200,6 +217,7 @@ class SerprogServer:
             ProgrammerError: the programmer failed.
         """
         listener.setblocking(False)
+        self._device.release()
         while not self._cancel.cancelled:
             if not select.select([listener], [], [], POLL)[0]:
                 continue
@@ -218,6 +236,7 @@ class SerprogServer:
             ProgrammerError: the programmer failed.
         """
         os.set_blocking(master, False)
+        self._device.release()
         watch = select.poll()
         watch.register(master, select.POLLIN)
         while not self._cancel.cancelled:
@@ -239,6 +258,8 @@ class SerprogServer:
             self._reporter.info(f"client at {name} is gone", client=name)
         finally:
             self._device.reset()
+        # Between clients the board may have its chip.
+        self._device.release()
 
     def _converse(self, channel: Channel, listener: socket.socket | None) -> None:
         device = self._device
@@ -256,6 +277,8 @@ class SerprogServer:
                 [*listen, *others], [channel] if out else [], [], timeout
             )
             if listener is not None and listener in readable:
+                if channel.left():  # the next one came before we looked
+                    raise Gone
                 self._turn_away(listener)
             if channel in writable:
                 taken = channel.send(out[:RECEIVE] if len(out) > RECEIVE else out)

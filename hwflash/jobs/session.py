@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, cast, get_args
+from typing import Any, Final, Self
 
 from hwflash.boards import Board
 from hwflash.bus.discovery import find_all, select
 from hwflash.bus.ftdi import Ft232hBus, PinUse
-from hwflash.bus.spi import SpiBus
 from hwflash.bus.url import ProgrammerUrl, parse_url
-from hwflash.chip import catalog, dumps
+from hwflash.chip import catalog
 from hwflash.chip.model import Chip
 from hwflash.chip.protection import ProtectionState, locked
 from hwflash.errors import (
@@ -30,10 +29,10 @@ from hwflash.flash.identify import Identity, identify
 from hwflash.flash.nor import NorFlash
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.lock import ProgrammerLock
+from hwflash.jobs.programmer import Programmer, open_replay, open_serprog, recorded
+from hwflash.jobs.qemu_programmer import open_qemu
+from hwflash.jobs.simulated import simulate
 from hwflash.progress import Reporter
-from hwflash.sim.die_timing import Timing
-from hwflash.sim.faults import Faults
-from hwflash.sim.programmer import SimulatedProgrammer
 from hwflash.state import state_dir
 from hwflash.units import Range
 
@@ -67,25 +66,6 @@ class Request:
     frequency: float | None = None
     allow_voltage: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-
-
-@dataclass(slots=True)
-class Programmer:
-    """An open programmer.
-
-    Attributes:
-        url: URL that opens it again.
-        name: how messages call it.
-        bus: the bus.
-        simulated: time is modelled, not real.
-        release: closes everything that stands behind the bus.
-    """
-
-    url: str
-    name: str
-    bus: SpiBus
-    simulated: bool
-    release: Callable[[], None]
 
 
 class Session:
@@ -237,8 +217,23 @@ def open_programmer(request: Request) -> Programmer:
         text = request.environ.get(ENVIRONMENT) or _board_url(request.board)
     if text is None:
         text = _only_one()
-    url = parse_url(text)
-    return _open_simulated(url, request) if url.scheme == "sim" else _open_ftdi(url, request)
+    return _open(parse_url(text), request)
+
+
+def _open(url: ProgrammerUrl, request: Request) -> Programmer:
+    if url.inner is not None:
+        return recorded(_open(url.inner, request), Path(url.target))
+    match url.scheme:
+        case "sim":
+            return _open_simulated(url, request)
+        case "qemu":
+            return open_qemu(url, _frequency(url, request), lambda key: _lock(request, key))
+        case "serprog":
+            return open_serprog(url, _frequency(url, request))
+        case "replay":
+            return open_replay(url)
+        case _:
+            return _open_ftdi(url, request)
 
 
 def _only_one() -> str:
@@ -261,31 +256,8 @@ def _open_ftdi(url: ProgrammerUrl, request: Request) -> Programmer:
 
 
 def _open_simulated(url: ProgrammerUrl, request: Request) -> Programmer:
-    part = catalog.load().by_name(url.target)
-    image = url.options.get("image")
-    lock = _lock(request, f"sim-{Path(image).resolve()}") if image else None
-    try:
-        simulated = SimulatedProgrammer(
-            part.chip,
-            sfdp=dumps.load(part.sfdp_dump).sfdp if part.sfdp_dump else None,
-            image=Path(image) if image else None,
-            seed=url.integer("seed", 0, 0, 1 << 32),
-            timing=cast("Timing", url.choice("timing", "typical", get_args(Timing))),
-            power_cut=url.integer("power_cut", 0, 1, 1 << 32) or None,
-            wp=url.integer("wp", 1, 0, 1),
-            faults=Faults.parse(url.options.get("faults", "")),
-        )
-    except BaseException:
-        if lock is not None:
-            lock.release()
-        raise
-
-    def release() -> None:
-        simulated.close()
-        if lock is not None:
-            lock.release()
-
-    name = f"simulated FT232H with {part.chip.part}"
+    simulated, release = simulate(url, request.environ)
+    name = f"simulated FT232H with {simulated.chip.part}"
     return _open_bus(url, request, simulated.device, name, release, simulated.clock)
 
 
@@ -300,7 +272,7 @@ def _open_bus(
     try:
         bus = Ft232hBus(
             device,
-            frequency=request.frequency or url.frequency(_board_frequency(request.board)),
+            frequency=_frequency(url, request),
             pins=_pins(url, request.board),
             latency=url.integer("latency", 16, 1, 255),
             timer_waits=url.choice("wait", _board_wait(request.board), ("clock", "timer"))
@@ -317,6 +289,10 @@ def _open_bus(
         release()
 
     return Programmer(url.lasting, name, bus, url.scheme == "sim", release_all)
+
+
+def _frequency(url: ProgrammerUrl, request: Request) -> float:
+    return request.frequency or url.frequency(_board_frequency(request.board))
 
 
 def _board_url(board: Board | None) -> str | None:

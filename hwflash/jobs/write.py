@@ -8,54 +8,31 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hwflash.errors import (
-    BusUnstable,
     ChipError,
     ChipStateUnknown,
     HwflashError,
-    ImageError,
     Interrupted,
     UsageError,
 )
 from hwflash.flash import backup as backups
 from hwflash.flash import journal as journals
-from hwflash.flash.execute import Executor, differences, read_range, read_ranges
+from hwflash.flash.execute import Executor, read_ranges
 from hwflash.flash.journal import JobRecord, Journal
-from hwflash.flash.plan import Plan, Window, content_hash, make_plan, windows_for
-from hwflash.flash.steady import until_steady
-from hwflash.jobs.known import from_image, from_journal, report_wrong, spot_check
+from hwflash.flash.plan import Plan, Window, content_hash, make_plan
+from hwflash.jobs.known import from_journal, spot_check
+from hwflash.jobs.prepare import Job, WriteOptions, prepare
 from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
-from hwflash.units import Range, format_size, merge_ranges
+from hwflash.units import Range, merge_ranges
 
-
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
-    """How to write.
-
-    Attributes:
-        state: the state directory.
-        backup_folder: where backups go; None is a folder of the state directory.
-        verify_full: read back everything the image covers, not only what was touched.
-        dry_run: stop after planning.
-        confirm: asked with the plan before anything is changed; False stops.
-        named_regions: protected regions of the board that the user named.
-        assume: what the chip is said to hold; spot-checked instead of read.
-    """
-
-    state: Path
-    backup_folder: Path | None = None
-    verify_full: bool = False
-    dry_run: bool = False
-    confirm: Callable[[Plan], bool] | None = None
-    named_regions: frozenset[str] = frozenset()
-    assume: tuple[Segment, ...] = ()
+__all__ = ["WriteOptions", "WriteResult", "restore_targets", "resume", "unfinished", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +60,6 @@ class WriteResult:
     seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class _Job:
-    """What the steps of a write share."""
-
-    session: Session
-    options: WriteOptions
-    reporter: Reporter
-    cancel: CancelToken
-    result: dict[str, Any] = field(default_factory=dict[str, Any])
-
-
 def write(
     session: Session,
     targets: Sequence[Segment],
@@ -118,13 +84,9 @@ def write(
         Interrupted: stopped or not confirmed, nothing changed.
         ChipStateUnknown: stopped or failed after the chip was touched.
     """
-    job = _Job(session, options, reporter, cancel)
-    _check_targets(session, targets)
-    session.require_writable()
-    _check_regions(session, targets, options.named_regions)
-    windows, plan, backup = until_steady(
-        session.programmer.bus, reporter, lambda: _prepare(job, targets)
-    )
+    job = Job(session, options, reporter, cancel)
+    prepared = prepare(job, targets)
+    plan, backup = prepared.plan, prepared.backup
     result = WriteResult(
         plan,
         executed=False,
@@ -144,14 +106,13 @@ def write(
         "backup": str(backup.path),
     }
     journal = Journal.create(
-        options.state / "jobs", plan, [window.new for window in windows], facts
+        options.state / "jobs", plan, [window.new for window in prepared.windows], facts
     )
-    mismatches = _execute(job, plan, windows, journal, backup.path, plan.changed)
-    return WriteResult(
-        plan,
+    mismatches = _execute(job, plan, prepared.windows, journal, backup.path, plan.changed)
+    _supersede(job, journal, [target.range for target in targets])
+    return replace(
+        result,
         executed=True,
-        bytes=result.bytes,
-        sha256=result.sha256,
         changed=tuple(plan.changed),
         mismatches=mismatches,
         backup=backup.path,
@@ -178,7 +139,7 @@ def resume(
         ChipStateUnknown: stopped or failed again.
     """
     _same_chip(session, record.jedec_id, record.unique_id, record.plan.size)
-    job = _Job(session, options, reporter, cancel)
+    job = Job(session, replace(options, kind="resume"), reporter, cancel)
     target = record.target()
     places = [place for place, _ in target]
     contents = from_journal(session.flash, record)
@@ -250,138 +211,8 @@ def unfinished(state: Path, name: str | None) -> JobRecord:
     )
 
 
-def _check_targets(session: Session, targets: Sequence[Segment]) -> None:
-    size = session.chip.size
-    last: Segment | None = None
-    for target in sorted(targets, key=lambda item: item.address):
-        if not target.data:
-            raise ImageError("there is nothing to write", code="image.empty")
-        if target.address < 0 or target.range.end > size:
-            raise UsageError(
-                f"{format_size(len(target.data))} at 0x{target.address:X} reach beyond the end "
-                f"of {session.chip.part} ({format_size(size)})",
-                code="usage.address",
-                address=target.address,
-                length=len(target.data),
-                size=size,
-            )
-        if last is not None and last.range.overlaps(target.range):
-            raise UsageError(
-                f"two parts of the image overlap at 0x{target.address:X}",
-                code="usage.overlap",
-                address=target.address,
-            )
-        last = target
-
-
-def _check_regions(session: Session, targets: Sequence[Segment], named: frozenset[str]) -> None:
-    """Regions that the board file protects are written only when they are named."""
-    if session.board is None:
-        return
-    for region in session.board.region_map():
-        touched = any(target.range.overlaps(region.range) for target in targets)
-        if region.protected and touched and region.name not in named:
-            raise UsageError(
-                f"region {region.name} ({region.range}) of board {session.board.name} is "
-                "protected; it is written only when it is named",
-                code="usage.protected-region",
-                region=region.name,
-                address=region.range.address,
-                length=region.range.length,
-            )
-
-
-def _prepare(
-    job: _Job, targets: Sequence[Segment]
-) -> tuple[list[Window], Plan, backups.Backup | None]:
-    """Everything before the first change; no backup when nothing is to be changed.
-
-    Raises:
-        BusUnstable: what will change read differently the second time.
-        ChipProtected: the chip's protection covers bytes to be changed.
-    """
-    flash = job.session.flash
-    places = windows_for([target.range for target in targets], flash.geometry)
-    assumed = from_image(job.options.assume, places) if job.options.assume else None
-    if assumed is not None and spot_check(flash, places, assumed, job.reporter):
-        found = _plan(job, targets, places, assumed)
-        differing = _read_again(job, found[1], found[0])
-        # A plan without steps would be success without having looked.
-        if found[1].steps and not differing:
-            return (*found, _back_up(job, *found))
-        if differing:
-            report_wrong(job.reporter, differing[0].address)
-    contents = read_ranges(flash, places, phase="read", reporter=job.reporter, cancel=job.cancel)
-    found = _plan(job, targets, places, contents)
-    differing = _read_again(job, found[1], found[0])
-    if differing:
-        raise BusUnstable(
-            f"two reads of the chip differ in {sum(r.length for r in differing)} bytes, "
-            f"the first at 0x{differing[0].address:06X}",
-            code="chip.unstable-read",
-            address=differing[0].address,
-            differing=[{"address": r.address, "length": r.length} for r in differing[:64]],
-        )
-    return (*found, _back_up(job, *found))
-
-
-def _plan(
-    job: _Job, targets: Sequence[Segment], places: Sequence[Range], contents: Sequence[bytes]
-) -> tuple[list[Window], Plan]:
-    windows: list[Window] = []
-    for place, old in zip(places, contents, strict=True):
-        new = bytearray(old)
-        for target in targets:
-            if place.contains(target.range):
-                at = target.address - place.address
-                new[at : at + len(target.data)] = target.data
-        windows.append(Window(place.address, old, bytes(new)))
-    plan = make_plan(job.session.chip.part, job.session.flash.geometry, windows)
-    if plan.steps:
-        job.session.require_unlocked(plan.changed)
-    return windows, plan
-
-
-def _read_again(job: _Job, plan: Plan, windows: Sequence[Window]) -> list[Range]:
-    """Read what will change once more; where that differs from what is known."""
-    if job.options.dry_run:
-        return []
-    flash = job.session.flash
-    differing: list[Range] = []
-    changed = merge_ranges([flash.geometry.align(item) for item in plan.changed])
-    total = sum(place.length for place in changed)
-    before = 0
-    for place in changed:
-        again = read_range(
-            flash, place, phase="backup", reporter=job.reporter, cancel=job.cancel,
-            before=before, total=total,
-        )  # fmt: skip
-        before += place.length
-        window = next(item for item in windows if item.range.contains(place))
-        start = place.address - window.address
-        known = window.old[start : start + place.length]
-        differing += differences(place.address, again, known)
-    return differing
-
-
-def _back_up(job: _Job, windows: Sequence[Window], plan: Plan) -> backups.Backup | None:
-    """Put all that is known of the old content on the disk."""
-    if job.options.dry_run or not plan.steps:
-        return None
-    saved = backups.save(
-        job.options.backup_folder or job.options.state / "backups",
-        [(window.address, window.old) for window in windows],
-        jedec_id=job.session.chip.jedec_id.hex(),
-        unique_id=job.session.unique_id(),
-        part=job.session.chip.part,
-        size=job.session.chip.size,
-    )
-    job.reporter.info(f"backup: {saved.path}", backup=str(saved.path), sha256=saved.sha256)
-    return saved
-
-
 def _execute(
-    job: _Job,
+    job: Job,
     plan: Plan,
     windows: Sequence[Window],
     journal: Journal,
@@ -410,14 +241,38 @@ def _execute(
     return tuple(executor.mismatches)
 
 
-def _remember(job: _Job, plan: Plan, backup: Path, outcome: str, code: str | None) -> None:
+def _supersede(job: Job, journal: Journal, written: Sequence[Range]) -> None:
+    """Close older unfinished writes of this chip that this one has written over in full."""
+    covered = merge_ranges(list(written))
+    for record in journals.unfinished_jobs(job.options.state / "jobs"):
+        same = (record.programmer, record.jedec_id, record.unique_id) == (
+            job.session.programmer.url,
+            job.session.chip.jedec_id.hex(),
+            job.session.unique_id(),
+        )
+        done = all(any(place.contains(item) for place in covered) for item in record.plan.changed)
+        if not (same and done) or record.name == journal.name:
+            continue
+        try:
+            older = Journal.reopen(record.folder)
+            older.finish()
+            older.close()
+        except HwflashError as exc:  # the write itself is done and good
+            job.reporter.warning(f"{record.name} could not be closed: {exc}", code=exc.code)
+        else:
+            job.reporter.info(f"{record.name} need not be resumed any more", job=record.name)
+
+
+def _remember(job: Job, plan: Plan, backup: Path, outcome: str, code: str | None) -> None:
     """Add a line to the history; a full disk must not turn a good write into a failure."""
     chip = job.session.chip
     line = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "job": "write",
+        "job": job.options.kind,
         "outcome": outcome,
         "error": code,
+        "bytes": sum(window.length for window in plan.windows),
+        "seconds": round(job.session.seconds, 3),
         "programmer": job.session.programmer.url,
         "part": chip.part,
         "jedec_id": chip.jedec_id.hex(),
@@ -432,7 +287,7 @@ def _remember(job: _Job, plan: Plan, backup: Path, outcome: str, code: str | Non
         job.reporter.warning(f"the history {path} cannot be written: {exc.strerror}")
 
 
-def _unknown(job: _Job, exc: HwflashError, journal: Journal, backup: Path) -> ChipStateUnknown:
+def _unknown(job: Job, exc: HwflashError, journal: Journal, backup: Path) -> ChipStateUnknown:
     """The failure, with what it takes to go on or back.
 
     A lost programmer also keeps block locks from being put back; that second failure hides

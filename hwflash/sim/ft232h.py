@@ -12,23 +12,19 @@ Limits: only MPSSE is modelled, in every other bit mode written bytes are lost.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
+from math import ceil, inf
 from typing import Final
 
 from hwflash.sim.clock import VirtualClock
+from hwflash.sim.endpoint0 import PACKET, Stalled
 from hwflash.sim.mpsse import FIFO, Mpsse
 
-PACKET: Final = 512
 _PAYLOAD: Final = PACKET - 2
 _STATUS: Final = b"\x32\x60"
 _MICRO_FRAME: Final = 125e-6
 _RATE: Final = 40e6
 _FOREVER: Final = 3600.0  # what a time-out of 0 amounts to when nothing can happen any more
 _MPSSE_MODE: Final = 2
-
-
-class Stalled(Exception):
-    """The device does not know the control request."""
 
 
 class TimedOut(Exception):
@@ -61,7 +57,7 @@ class Ft232h:
 
     def settle(self) -> None:
         """Let the engine finish all commands it has, if it can."""
-        self.engine.run(self._clock.now(), float("inf"))
+        self.engine.run(self._clock.now(), inf)
 
     # --- bulk ------------------------------------------------------------------------------
 
@@ -118,6 +114,55 @@ class Ft232h:
         self._clock.advance_to(max(now, start + max(_MICRO_FRAME, (size - left) / _RATE)))
         return b"".join(parts)
 
+    # --- bulk without waiting: for a server that must not stand still -----------------------
+
+    def offer(self, data: bytes) -> None:
+        """Begin a bulk OUT transfer; `taken` tells when it has ended."""
+        now = self._clock.now()
+        if self.bit_mode == _MPSSE_MODE:
+            self.engine.run(now, now)
+            self.engine.feed(data, now)
+        self._clock.advance(max(_MICRO_FRAME, len(data) / _RATE))
+
+    def taken(self) -> bool:
+        """Whether the FIFO holds all that was offered; else the device answers NAK for now."""
+        engine = self.engine
+        if engine.pending > FIFO:
+            engine.run(self._clock.now(), inf, keep=FIFO)
+            if engine.pending > FIFO:
+                return False
+            self._clock.advance_to(engine.time)
+        return True
+
+    def withdraw(self) -> int:
+        """Give up the bulk OUT transfer that was offered; the bytes that were not taken."""
+        missing = max(0, self.engine.pending - FIFO)
+        self.engine.drop(missing)
+        return missing
+
+    def answering(self) -> bool:
+        """Whether a bulk IN transfer that begins now gets data, not only status bytes."""
+        engine, now = self.engine, self._clock.now()
+        engine.run(now, now)
+        if not engine.inbox:
+            self._run_for(1, now, self.deadline)
+        return bool(engine.inbox)
+
+    @property
+    def deadline(self) -> float:
+        """When the latency timer next sends what there is, if only status bytes."""
+        return self._deadline(self._clock.now())
+
+    # --- packets ---------------------------------------------------------------------------
+
+    def _run_for(self, packets: int, now: float, stop: float) -> None:
+        """Let the engine go on for packets until ``stop``."""
+        engine = self.engine
+        # A stream of full packets keeps the timer from ending.
+        stretch = engine.byte_time * _PAYLOAD < self.latency
+        want = packets * _PAYLOAD if stretch else _PAYLOAD
+        engine.run(now, stop, capacity=max(FIFO, want), want=want, stretch=stretch)
+
     def _packets(self, left: int, now: float, limit: float) -> tuple[list[bytes], float]:
         """The next packets, as many as are ready at once, and when they were."""
         engine = self.engine
@@ -127,10 +172,7 @@ class Ft232h:
             deadline = self._deadline(now)
             stop = min(deadline, limit)
             if stop > now:
-                # A stream of full packets keeps the timer from ending.
-                stretch = engine.byte_time * _PAYLOAD < self.latency
-                want = wanted * _PAYLOAD if stretch else _PAYLOAD
-                engine.run(now, stop, capacity=max(FIFO, want), want=want, stretch=stretch)
+                self._run_for(wanted, now, stop)
             ready = len(engine.inbox) // _PAYLOAD
             if not ready and not (engine.flush and engine.time <= stop):
                 if deadline > limit:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import struct
 import threading
 from array import array
 from collections.abc import Iterator
@@ -21,14 +20,18 @@ from typing import Any, Final, NoReturn
 import usb.core
 from usb.backend import IBackend
 
+from hwflash.sim.endpoint0 import (
+    IN_ENDPOINT,
+    OUT_ENDPOINT,
+    PRODUCT,
+    RELEASE,
+    VENDOR,
+    Endpoint0,
+    Stalled,
+)
 from hwflash.sim.faults import Faults
-from hwflash.sim.ft232h import Ft232h, Overflowed, Stalled, TimedOut
+from hwflash.sim.ft232h import Ft232h, Overflowed, TimedOut
 
-VENDOR: Final = 0x0403
-PRODUCT: Final = 0x6014
-RELEASE: Final = 0x0900
-IN_ENDPOINT: Final = 0x81
-OUT_ENDPOINT: Final = 0x02
 _BUS: Final = 200  # far from the buses of a real computer
 _TURN: Final = 5.0  # real seconds a hanging write waits for another thread to read
 _places = itertools.count(1)
@@ -78,12 +81,12 @@ class SimulatedUsb(_Backend):
         self.kernel_driver = True
         place = next(_places)
         self._bus, self._address = _BUS + (place - 1) // 127, (place - 1) % 127 + 1
-        self._strings = ["", "FTDI", "FT232H Simulated"] + ([serial] if serial else [])
+        self._serial = serial
+        self._endpoint0 = Endpoint0(["", "FTDI", "FT232H Simulated"] + ([serial] if serial else []))
         self._faults = faults
         self._transfers = 0
         self._owner: object = None
         self._times_plugged = 0
-        self._configuration = 1
         self._lock = threading.Condition(threading.RLock())
         self._reader: int | None = None
         self._reads = 0
@@ -92,6 +95,7 @@ class SimulatedUsb(_Backend):
         """Put the device back on the bus, as new; the fault that removed it is spent."""
         with self._lock:
             self.chip.reset()
+            self._endpoint0.reset()
             self.plugged = True
             self.kernel_driver = True
             self._owner = None
@@ -120,7 +124,7 @@ class SimulatedUsb(_Backend):
             bLength=18, bDescriptorType=1, bcdUSB=0x0200, bDeviceClass=0, bDeviceSubClass=0,
             bDeviceProtocol=0, bMaxPacketSize0=64, idVendor=VENDOR, idProduct=PRODUCT,
             bcdDevice=RELEASE, iManufacturer=1, iProduct=2,
-            iSerialNumber=3 if len(self._strings) > 3 else 0, bNumConfigurations=1,
+            iSerialNumber=3 if self._serial else 0, bNumConfigurations=1,
             bus=self._bus, address=self._address, port_number=self._address,
             port_numbers=(self._address,), speed=3,
         )  # fmt: skip
@@ -160,7 +164,7 @@ class SimulatedUsb(_Backend):
 
     def open_device(self, dev: object) -> Handle:
         """Open the device node."""
-        self._present()
+        self.present()
         if self._faults.access == "denied":
             _fail("Access denied (insufficient permissions)", -3, errno.EACCES)
         return Handle(self._times_plugged)
@@ -172,25 +176,25 @@ class SimulatedUsb(_Backend):
 
     def set_configuration(self, dev_handle: Handle, config_value: int) -> None:
         """Possible only while nobody holds the interface."""
-        self._present(dev_handle)
+        self.present(dev_handle)
         if self.kernel_driver or self._owner not in (None, dev_handle) or self._busy():
             _fail("Resource busy", -6, errno.EBUSY)
-        self._configuration = config_value
+        self._endpoint0.configuration = config_value
 
     def get_configuration(self, dev_handle: Handle) -> int:
         """The active configuration."""
-        self._present(dev_handle)
-        return self._configuration
+        self.present(dev_handle)
+        return self._endpoint0.configuration
 
     def set_interface_altsetting(self, dev_handle: Handle, intf: int, altsetting: int) -> None:
         """There is only setting 0."""
-        self._present(dev_handle)
+        self.present(dev_handle)
         if (intf, altsetting) != (0, 0):
             _fail("Entity not found", -5, errno.ENOENT)
 
     def claim_interface(self, dev_handle: Handle, intf: int) -> None:
         """Take the interface; the kernel driver or another handle may have it."""
-        self._present(dev_handle)
+        self.present(dev_handle)
         if intf != 0:
             _fail("Entity not found", -5, errno.ENOENT)
         if self.kernel_driver or self._owner not in (None, dev_handle) or self._busy():
@@ -199,38 +203,40 @@ class SimulatedUsb(_Backend):
 
     def release_interface(self, dev_handle: Handle, intf: int) -> None:
         """Give the interface back."""
-        self._present(dev_handle)
+        self.present(dev_handle)
         if self._owner is dev_handle:
             self._owner = None
 
     def is_kernel_driver_active(self, dev_handle: Handle, intf: int) -> bool:
         """Whether the serial-port driver holds the interface."""
-        self._present(dev_handle)
+        self.present(dev_handle)
         return self.kernel_driver
 
     def detach_kernel_driver(self, dev_handle: Handle, intf: int) -> None:
         """Send the serial-port driver away."""
-        self._present(dev_handle)
+        self.present(dev_handle)
         if not self.kernel_driver:
             _fail("Entity not found", -5, errno.ENOENT)
         self.kernel_driver = False
 
     def attach_kernel_driver(self, dev_handle: Handle, intf: int) -> None:
         """Call the serial-port driver back."""
-        self._present(dev_handle)
+        self.present(dev_handle)
         if self._owner is not None or self.kernel_driver:
             _fail("Resource busy", -6, errno.EBUSY)
         self.kernel_driver = True
 
     def clear_halt(self, dev_handle: Handle, ep: int) -> None:
-        """Nothing is ever halted."""
-        self._present(dev_handle)
+        """End a halt that was set by a standard request; nothing else halts an endpoint."""
+        self.present(dev_handle)
+        self._endpoint0.halted.discard(ep)
 
     def reset_device(self, dev_handle: Handle) -> None:
         """A USB port reset: the chip starts anew, its pins float."""
         with self._lock:
-            self._present(dev_handle)
+            self.present(dev_handle)
             self.chip.reset()
+            self._endpoint0.reset()
 
     def _busy(self) -> bool:
         return self._faults.access == "busy"
@@ -248,9 +254,9 @@ class SimulatedUsb(_Backend):
             try:
                 written = self.chip.write(data.tobytes(), timeout / 1000, self._starved)
             except TimedOut:
-                self._present()
+                self.present()
                 _time_out()
-            self._present()
+            self.present()
             return written
 
     def bulk_read(
@@ -264,11 +270,11 @@ class SimulatedUsb(_Backend):
             try:
                 data = self.chip.read(len(buff), timeout / 1000)
             except TimedOut:
-                self._present()
+                self.present()
                 _time_out()
             except Overflowed:
                 _fail("Overflow", -8, errno.EOVERFLOW)
-            self._present()
+            self.present()
             self._reads += 1
             self._lock.notify_all()
             self.counters.bytes_in += len(data)
@@ -297,69 +303,72 @@ class SimulatedUsb(_Backend):
             self._count(dev_handle)
             self.counters.control += 1
             try:
-                if bmRequestType == 0x40:
-                    self.chip.control_out(bRequest, wValue, wIndex)
-                    return len(data)
-                answer = self._control_in(bmRequestType, bRequest, wValue, wIndex)
-            except (Stalled, IndexError):
+                answer = self._control(bmRequestType, bRequest, wValue, wIndex)
+            except Stalled:
                 _fail("Pipe error", -9, errno.EPIPE)
-            self._present()
+            self.present()
+            if not bmRequestType & 0x80:
+                return len(data)
             answer = answer[: len(data)]
             memoryview(data)[: len(answer)] = array(data.typecode, answer)
             return len(answer)
 
-    def _control_in(self, kind: int, request: int, value: int, index: int) -> bytes:
+    def _control(self, kind: int, request: int, value: int, index: int) -> bytes:
+        """A request to the device or its interface; the answer of one to the device is empty."""
+        if kind == 0x40:
+            self.chip.control_out(request, value, index)
+            return b""
         if kind == 0xC0:
             return self.chip.control_in(request, index)
-        if (kind, request) == (0x80, 0x06):
-            return self._descriptor(value >> 8, value & 0xFF)
-        if (kind, request) == (0x80, 0x08):
-            return bytes((self._configuration,))
-        if (kind, request) == (0x80, 0x00):
-            return b"\x00\x00"
-        raise Stalled
+        return self._endpoint0.request(kind, request, value, index)
 
-    def _descriptor(self, kind: int, index: int) -> bytes:
-        if kind == 1:
-            return struct.pack("<BBHBBBBHHHBBBB", *_fields(self.get_device_descriptor(None))[:14])
-        if kind == 2:
-            parts = [struct.pack("<BBHBBBBB", *_fields(self.get_configuration_descriptor(None, 0)))]
-            interface = _fields(self.get_interface_descriptor(None, 0, 0, 0))
-            parts.append(struct.pack("<9B", *interface))
-            for place in (0, 1):
-                fields = _fields(self.get_endpoint_descriptor(None, place, 0, 0, 0))
-                parts.append(struct.pack("<BBBBHB", *fields[:6]))
-            return b"".join(parts)
-        if kind == 3 and index == 0:
-            return b"\x04\x03\x09\x04"
-        if kind == 3:
-            text = self._strings[index].encode("utf-16-le")
-            return bytes((len(text) + 2, 3)) + text
-        raise Stalled
+    # --- transfers without waiting ---------------------------------------------------------
+
+    def begin_out(self, dev_handle: Handle, data: bytes) -> None:
+        """Begin a bulk OUT transfer; `Ft232h.taken` tells when it has ended."""
+        self._count(dev_handle, OUT_ENDPOINT, OUT_ENDPOINT)
+        self.counters.bulk_out += 1
+        self.counters.bytes_out += len(data)
+        self.chip.offer(data)
+        self.present()
+
+    def begin_in(self, dev_handle: Handle) -> None:
+        """Begin a bulk IN transfer; `finish_in` ends it."""
+        self._count(dev_handle, IN_ENDPOINT, IN_ENDPOINT)
+        self.counters.bulk_in += 1
+
+    def finish_in(self, dev_handle: Handle, size: int) -> bytes:
+        """What a bulk IN transfer gets, at the latest when the latency timer ends.
+
+        Raises:
+            Overflowed: a packet is longer than what is left of ``size``.
+        """
+        data = self.chip.read(size, 0)
+        self.present(dev_handle)
+        self.counters.bytes_in += len(data)
+        return data
 
     # --- presence --------------------------------------------------------------------------
 
     def _count(self, handle: Handle, ep: int = 0, expected: int = 0) -> None:
-        self._present(handle)
+        self.present(handle)
         limit = self._faults.disconnect
         if limit is not None and self._transfers >= 0:
             if self._transfers >= limit:
                 self.unplug()
-                self._present()
+                self.present()
             self._transfers += 1
         if ep != expected:
             _fail("Entity not found", -5, errno.ENOENT)
         if ep and self._owner is not handle:
             _fail("Input/Output Error", -1, errno.EIO)
+        if ep in self._endpoint0.halted:
+            _fail("Pipe error", -9, errno.EPIPE)
 
-    def _present(self, handle: Handle | None = None) -> None:
+    def present(self, handle: Handle | None = None) -> None:
+        """Fail with ENODEV when the device is gone, or was since ``handle`` was opened."""
         if not self.plugged or (handle is not None and handle.plugged != self._times_plugged):
             _fail("No such device (it may have been disconnected)", -4, errno.ENODEV)
-
-
-def _fields(descriptor: SimpleNamespace) -> list[Any]:
-    """The numbers of a descriptor, in order."""
-    return [value for value in vars(descriptor).values() if isinstance(value, int)]
 
 
 def _only(*indices: int) -> None:

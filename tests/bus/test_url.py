@@ -98,10 +98,10 @@ def test_sim_forms(text: str) -> None:
 
 def test_sim_queries() -> None:
     url = parse_url(
-        "sim://w25q128jv?image=/tmp/a#b+c%20d.bin&seed=0x10&timing=max&power_cut=3&wp=0"
+        "sim://w25q128jv?image=/home/a#b+c%20d.bin&seed=0x10&timing=max&power_cut=3&wp=0"
         "&faults=slow=0.2,flip=1e-6@20M"
     )
-    assert url.options["image"] == "/tmp/a#b+c d.bin"
+    assert url.options["image"] == "/home/a#b+c d.bin"
     assert url.integer("seed", 0, 0, 99) == 16
     assert url.integer("power_cut", 0, 1, 99) == 3
     assert url.options["faults"] == "slow=0.2,flip=1e-6@20M"
@@ -116,7 +116,7 @@ def test_numbers_out_of_range(value: str) -> None:
 
 
 def test_words_and_frequencies_that_are_none() -> None:
-    with pytest.raises(UsageError, match="wait=soon.*clock or timer"):
+    with pytest.raises(UsageError, match=r"wait=soon.*clock or timer"):
         parse_url("ftdi://::/1?wait=soon").choice("wait", "clock", ("clock", "timer"))
     for text in ("fast", "0", "-3M", "nan", "inf"):
         with pytest.raises(UsageError) as caught:
@@ -128,3 +128,69 @@ def test_an_option_given_twice_is_a_mistake() -> None:
     with pytest.raises(UsageError) as caught:
         parse_url("ftdi://::/1?cs=0&cs=1")
     assert (caught.value.code, caught.value.context["option"]) == ("usage.url-option", "cs")
+
+
+# --- other programmers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "endpoint"),
+    [
+        ("serprog:///dev/ttyACM0?baud=921600", "/dev/ttyACM0", None),
+        ("serprog:///dev/serial/by-id/a+b", "/dev/serial/by-id/a+b", None),
+        ("serprog://box.example:5000", "box.example:5000", ("box.example", 5000)),
+        ("serprog://[::1]:5000/", "[::1]:5000", ("::1", 5000)),
+    ],
+)
+def test_serprog_forms(text: str, target: str, endpoint) -> None:
+    url = parse_url(text)
+    assert (url.scheme, url.target, url.endpoint) == ("serprog", target, endpoint)
+    assert url.lasting == text
+
+
+def test_qemu_and_replay_forms() -> None:
+    url = parse_url("qemu://w25q256?image=/a+b.bin&frequency=10M")
+    assert (url.scheme, url.target, url.options["image"]) == ("qemu", "w25q256", "/a+b.bin")
+    url = parse_url("replay:///home/a+b.jsonl")
+    assert (url.scheme, url.target, dict(url.options)) == ("replay", "/home/a+b.jsonl", {})
+    assert parse_url("replay://a.jsonl").target == "a.jsonl"
+
+
+def test_recording_wraps_another_url() -> None:
+    url = parse_url("record+sim://w25q128jv?seed=3&trace=/home/a+b%20c.jsonl&wp=0")
+    assert (url.scheme, url.target) == ("record", "/home/a+b c.jsonl")
+    assert url.inner is not None
+    assert (url.inner.scheme, url.inner.target) == ("sim", "w25q128jv")
+    assert dict(url.inner.options) == {"seed": "3", "wp": "0"}
+    assert parse_url("record+ftdi://::/1?trace=x").inner.scheme == "ftdi"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("serprog:", "usage.url"), ("serprog://", "usage.url"), ("serprog://box", "usage.url"),
+        ("serprog://box:x", "usage.url"), ("serprog://box:99999", "usage.url"),
+        ("serprog://user@box:1", "usage.url"), ("serprog://box:1/path", "usage.url"),
+        ("serprog://[:1", "usage.url"), ("serprog://box:1?baud=9600", "usage.url-option"),
+        ("serprog:///dev/x?latency=1", "usage.url-option"),
+        ("qemu://", "usage.url"), ("qemu://x?seed=1", "usage.url-option"),
+        ("replay://", "usage.url"), ("replay://x?y=1", "usage.url-option"),
+        ("record+sim://x", "usage.url"), ("record+sim://x?trace=", "usage.url"),
+        ("record+sim://x?trace=a&trace=b", "usage.url"),
+        ("record+record+sim://x?trace=a", "usage.url"), ("record+x?trace=a", "usage.url-scheme"),
+        ("record+sim://x?trace=a&nonsense=1", "usage.url-option"),
+    ],
+)  # fmt: skip
+def test_bad_urls_of_other_programmers(text: str, code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_url(text)
+    assert caught.value.code == code
+
+
+def test_a_url_for_later_leaves_out_the_accidents_of_one_run() -> None:
+    url = parse_url("sim://w25q128jv?image=/home/a+b%20c&power_cut=3&faults=slow=1&seed=2")
+    assert "power_cut" not in url.lasting
+    assert "faults" not in url.lasting
+    assert dict(parse_url(url.lasting).options) == {"image": "/home/a+b c", "seed": "2"}
+    recorded = parse_url("record+sim://w25q128jv?power_cut=3&trace=a")
+    assert recorded.lasting == "sim://w25q128jv", "recording again would replace the trace"

@@ -80,7 +80,7 @@ def test_a_region_without_any_4_byte_erase_falls_back_to_the_mode() -> None:
     ("enter", "going_in", "going_out"),
     [
         (EnterFourByte.B7, ["b7"], ["e9"]),
-        (EnterFourByte.WREN_B7, ["06", "b7"], ["06", "e9"]),
+        (EnterFourByte.WREN_B7, ["06", "b7", "04"], ["06", "e9", "04"]),
         (EnterFourByte.ALWAYS, [], []),
     ],
 )

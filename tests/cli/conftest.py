@@ -3,7 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import Bench
+
+pytest.register_assert_rewrite("harness")
+from harness import Bench  # noqa: E402 - its assertions are rewritten first
 
 
 @pytest.fixture(autouse=True)

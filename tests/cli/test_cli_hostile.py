@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ import pytest
 from harness import KIB, Bench
 from support import pattern
 
-from hwflash.bus.discovery import FoundProgrammer
 from hwflash.chip import catalog
 from hwflash.chip.catalog import Catalog, Part
 from hwflash.chip.identity import resize
 from hwflash.flash import backup
 from hwflash.layout import files
 from hwflash.layout.files import Segment, save_image
+from hwflash.sim.programmer import SimulatedProgrammer
 
 GOOD_HEX = ":10010000214601360121470136007EFE09D2190140\n:00000001FF\n"
 BOARD = """
@@ -287,17 +288,40 @@ def test_a_power_of_ten_is_not_a_space(bench: Bench) -> None:
     assert image.exists()
 
 
-def attach(monkeypatch: pytest.MonkeyPatch, *serials: str) -> None:
-    found = [
-        FoundProgrammer(object(), 3, 4 + index, (1, index), serial, "FT232H")
-        for index, serial in enumerate(serials)
-    ]
-    monkeypatch.setattr("hwflash.jobs.session.find_all", lambda: found)
-    monkeypatch.setattr("hwflash.bus.discovery.find_all", lambda: found)
+@pytest.fixture
+def attach(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[SimulatedProgrammer]]]:
+    """Plug simulated FT232H into this computer's USB, by serial number."""
+    plugged: list[SimulatedProgrammer] = []
+
+    def plug(*serials: str) -> list[SimulatedProgrammer]:
+        chip = catalog.load().by_name("p25q21h").chip
+        plugged.extend(SimulatedProgrammer(chip, serial=serial) for serial in serials)
+        monkeypatch.setattr("usb.core.find", lambda **_: iter([item.device for item in plugged]))
+        return plugged
+
+    yield plug
+    for item in plugged:
+        item.close()
 
 
-def test_no_programmer_attached(small: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    attach(monkeypatch)
+Attach = Callable[..., list[SimulatedProgrammer]]
+
+
+def test_the_only_programmer_attached_is_used(small: Bench, attach: Attach) -> None:
+    (programmer,) = attach("AAA")
+    for url in ([], ["-p", "ftdi://ftdi:232h:AAA/1"], ["-p", "ftdi://::/1"]):
+        found = small.json("probe", *url)
+        assert found.result["part"] == "P25Q21H"
+        assert "modelled_seconds" not in found.out
+    data = small.file("x.bin", pattern(600, 2))
+    answer = small.json("write", data, "--at", "1K", "-y")
+    assert answer.code == 0
+    assert programmer.die.content[KIB : KIB + 600] == pattern(600, 2)
+    assert small.json("list").result["programmers"][0]["url"] == "ftdi://ftdi:232h:AAA/1"
+
+
+def test_no_programmer_attached(small: Bench, attach: Attach) -> None:
+    attach()
     for words in ([], ["-p", "ftdi://::/1"]):
         answer = small.json("probe", *words)
         assert (answer.code, answer.error["code"]) == (3, "programmer.absent")
@@ -308,8 +332,8 @@ def test_no_programmer_attached(small: Bench, monkeypatch: pytest.MonkeyPatch) -
     assert small.json("list").result["programmers"] == []
 
 
-def test_several_programmers_attached(small: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    attach(monkeypatch, "AAA", "BBB")
+def test_several_programmers_attached(small: Bench, attach: Attach) -> None:
+    attach("AAA", "BBB")
     answer = small.run("probe")
     assert answer.code == 3
     assert "[programmer.ambiguous]" in answer.err
@@ -557,6 +581,7 @@ def test_a_hostile_board_file_lists_every_fault(small: Bench) -> None:
         assert f"\n    {place}: " in check.err, place
     assert "'W25Q80'" in check.err
     assert "did you mean 'length'" in check.err
+    assert not [line for line in check.err.splitlines() if line != line.rstrip(" ,")]
     faults = small.json("boards", "check", board).error["context"]["faults"]
     assert len(faults) >= len(places)
     # The same faults stop every command that is given the board, before hardware is touched.

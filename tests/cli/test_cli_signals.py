@@ -41,19 +41,19 @@ def stop_at(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("phase", ["read", "backup"])
 def test_stopped_before_anything_was_changed(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, phase: str, number: signal.Signals
+    small: Bench, monkeypatch: pytest.MonkeyPatch, phase: str, number: signal.Signals
 ) -> None:
-    old = bench.fill(1)
-    image = bench.file("x.bin", pattern(bench.size, 2))
+    old = small.fill(1)
+    image = small.file("x.bin", pattern(small.size, 2))
     stop_at(monkeypatch, phase, number)
-    answer = bench.chip("write", image, "-y")
+    answer = small.chip("write", image, "-y")
     assert answer.code == 130
     assert f"{number.name}: stopping after this block" in answer.err
     assert "[interrupted]" in answer.err
     assert "  chip: nothing was changed\n" in answer.err
-    assert bench.content == old
-    assert not list((bench.state / "jobs").glob("*"))
-    answer = bench.chip("write", image, "-y", "--json")
+    assert small.content == old
+    assert not list((small.state / "jobs").glob("*"))
+    answer = small.chip("write", image, "-y", "--json")
     assert answer.error["code"] == "interrupted"
     # The handlers of the one who called are back.
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -62,34 +62,34 @@ def test_stopped_before_anything_was_changed(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("phase", ["erase", "program", "verify"])
 def test_stopped_after_something_was_changed(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, phase: str, number: signal.Signals
+    small: Bench, monkeypatch: pytest.MonkeyPatch, phase: str, number: signal.Signals
 ) -> None:
-    old = bench.fill(1)
-    new = pattern(bench.size, 2)
+    old = small.fill(1)
+    new = pattern(small.size, 2)
     if phase == "verify":  # two places far apart, or all is over when the first was read
-        new = new[:5000] + old[5000:500_000] + new[500_000:505_000] + old[505_000:]
-    image = bench.file("x.bin", new)
+        new = new[:5000] + old[5000:200_000] + new[200_000:205_000] + old[205_000:]
+    image = small.file("x.bin", new)
     with monkeypatch.context() as patch:
         stop_at(patch, phase, number)
-        answer = bench.chip("write", image, "-y")
+        answer = small.chip("write", image, "-y")
     assert answer.code == 6
     assert "  chip: the chip is in an unknown state\n" in answer.err
-    assert bench.run(*answer.printed("resume"), typed="y\n").code == 0
-    assert bench.content == new
-    assert bench.run(*answer.printed("restore"), typed="y\n").code == 0
-    assert bench.content == old
+    assert small.run(*answer.printed("resume"), typed="y\n").code == 0
+    assert small.content == new
+    assert small.run(*answer.printed("restore"), typed="y\n").code == 0
+    assert small.content == old
 
 
 @pytest.mark.parametrize("command", ["read", "verify"])
-def test_stopped_while_reading(bench: Bench, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    bench.fill(1)
-    whole = bench.file("x.bin", bench.content)
+def test_stopped_while_reading(small: Bench, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    small.fill(1)
+    whole = small.file("x.bin", small.content)
     stop_at(monkeypatch, "read")
-    answer = bench.chip("read", "out.bin", "--repeat", "2")
+    answer = small.chip("read", "out.bin", "--repeat", "2")
     assert answer.code == 130
     assert not Path("out.bin").exists()
     monkeypatch.undo()
-    assert bench.chip(command, whole).code == 0
+    assert small.chip(command, whole).code == 0
 
 
 # --- real processes -----------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_ctrl_c_from_outside(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("words", [["--json"], []])
-@pytest.mark.parametrize("lines", [1, 3])
+@pytest.mark.parametrize("lines", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_reader_that_leaves_does_not_stop_a_write(
     small: Bench, words: list[str], lines: int
 ) -> None:
@@ -262,9 +262,9 @@ def test_a_reader_that_leaves_does_not_stop_a_write(
         "read - -p '{url}' | head -c 1",
         "write '{image}' -y -p '{url}' >/dev/full",
         "write '{image}' -y -p '{url}' >&- 2>&-",
-        "write '{image}' -y -p '{url}' 2>/dev/full",
-        "read - -p '{url}' >&-",
-        "write - --at 0 -y -p '{url}' <&-",
+        pytest.param("write '{image}' -y -p '{url}' 2>/dev/full", marks=pytest.mark.slow),
+        pytest.param("read - -p '{url}' >&-", marks=pytest.mark.slow),
+        pytest.param("write - --at 0 -y -p '{url}' <&-", marks=pytest.mark.slow),
     ],
 )
 def test_standard_streams_that_do_not_work(small: Bench, line: str) -> None:

@@ -262,6 +262,60 @@ def test_history(small: Bench) -> None:
     assert all(line["time"].endswith("Z") and line["programmer"] for line in lines)
 
 
+# --- --assume -----------------------------------------------------------------------------
+
+
+def test_assumed_content_is_not_read_as_a_whole(small: Bench) -> None:
+    old = small.fill(1)
+    new = old[:9000] + pattern(3000, 2) + old[12000:]
+    known, image = small.file("old.bin", old), small.file("new.bin", new)
+    answer = small.chip("write", image, "--assume", known, "-y", "--json")
+    assert answer.code == 0
+    assert small.content == new
+    assert answer.result["stats"]["bytes_in"] < small.size // 4
+    assert small.chip("write", "--restore", answer.result["backup"], "-y").code == 0
+    assert small.content == old
+
+
+@pytest.mark.parametrize("kind", ["elsewhere", "where it is changed", "everywhere", "too short"])
+@pytest.mark.parametrize("full", [[], ["--verify", "full"]])
+def test_a_wrong_assumption_costs_nobodys_data(small: Bench, kind: str, full: list[str]) -> None:
+    """Wrong in one byte that no spot check is likely to meet, or in all of them."""
+    old = small.fill(1)
+    assumed = bytearray(old)
+    if kind == "everywhere":
+        assumed[:] = pattern(small.size, 9)
+    elif kind == "too short":
+        del assumed[1000:]
+    else:
+        assumed[200_000 if kind == "elsewhere" else 10_003] ^= 0xFF
+    data = small.file("data.bin", pattern(100_000, 3))
+    new = old[:100] + data.read_bytes() + old[100_100:]
+    if kind == "elsewhere":
+        data = small.file("data.bin", new)  # the image says what the chip holds there already
+    where = [] if kind == "elsewhere" else ["--at", "100"]
+    known = small.file("assumed.bin", bytes(assumed))
+    answer = small.chip("write", data, *where, "--assume", known, "-y", "--json", *full)
+    assert answer.code == 0
+    assert small.content == new
+    warned = [line for line in answer.lines if line["type"] == "warning"]
+    if kind in ("everywhere", "where it is changed") and not full:
+        assert [line["context"]["code"] for line in warned] == ["assume.wrong"]
+    assert small.chip("write", "--restore", answer.result["backup"], "-y").code == 0
+    assert small.content == old
+
+
+def test_what_was_assumed_does_not_get_into_a_resume(small: Bench) -> None:
+    old = small.fill(1)
+    assumed = bytearray(old)
+    assumed[62_000] ^= 0xFF  # beside the image, in the same 64 KiB block, never changed
+    image = small.file("x.bin", pattern(9000, 3) + old[9000:60_000])
+    words = ["write", image, "--at", "0", "--assume", small.file("a", bytes(assumed)), "-y"]
+    assert small.run(*words, "-p", small.url(power_cut=20)).code == 6
+    assert small.run("write", "--resume", "-y").code == 0
+    assert small.content == pattern(9000, 3) + old[9000:]
+
+
 # --- restore and resume -------------------------------------------------------------------
 
 
@@ -486,7 +540,7 @@ def test_repeated_reads_agree_or_say_where_they_do_not(small: Bench) -> None:
     said = {at for item in found for at in range(item["address"], item["address"] + item["length"])}
     assert wrong <= said, "whatever is wrong in the file is among the disagreements"
     words = small.chip("read", "bad.bin", "--repeat", "5", url=noisy)
-    assert "5 reads disagree in " in words.out
+    assert "5 reads disagree within " in words.out
 
 
 # --- which programmer ---------------------------------------------------------------------

@@ -1,4 +1,3 @@
-
 import pytest
 from support import DieBus, Rig, RigFactory, large_chip, pattern, small_chip
 
@@ -40,7 +39,9 @@ def test_both_halves_of_a_32_mib_chip(way: str) -> None:
     assert flash.read(EDGE + 100, 3000) == high
     assert flash.read(EDGE - 1000, 1200) == pattern(2000, 3)[:1000] + memory[EDGE : EDGE + 200]
     assert memory[EDGE + 100 : EDGE + 3100] == high
-    flash.program_pages([Page(EDGE + 0x8000, b"\1"), Page(0x8000, b"\2"), Page(EDGE + 0x8100, b"\3")])
+    flash.program_pages(
+        [Page(EDGE + 0x8000, b"\1"), Page(0x8000, b"\2"), Page(EDGE + 0x8100, b"\3")]
+    )
     assert (memory[EDGE + 0x8000], memory[0x8000], memory[EDGE + 0x8100]) == (1, 2, 3)
     flash.close()
     assert not bus.die.four_byte
@@ -130,9 +131,7 @@ def test_registers_and_unique_id() -> None:
 
 # --- SST26 ------------------------------------------------------------------------------------
 
-SST = small_chip(
-    jedec_id=b"\xbf\x26\x41", protection=ProtectionLayout(style=ProtectionStyle.SST26)
-)
+SST = small_chip(jedec_id=b"\xbf\x26\x41", protection=ProtectionLayout(style=ProtectionStyle.SST26))
 
 
 def test_block_locks_are_lifted_for_a_write_and_put_back() -> None:
@@ -159,9 +158,13 @@ def test_block_locks_are_put_back_after_a_failure() -> None:
 
 def test_a_lost_programmer_does_not_hide_what_went_wrong(rig: RigFactory) -> None:
     bench = rig(SST)
-    with pytest.raises(ChipProtected, match="mine"), bench.flash.unlocked():
+
+    def lose() -> None:
         bench.sim.unplug()
         raise ChipProtected("mine")
+
+    with pytest.raises(ChipProtected, match="mine"), bench.flash.unlocked():
+        lose()
 
 
 def test_a_programmer_lost_at_the_very_end_is_told(rig: RigFactory) -> None:

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 from support import DieBus, RigFactory, failure, pattern, small_chip
 
@@ -294,7 +292,9 @@ def test_the_wait_goes_on_trying_after_a_step_that_did_not_pay() -> None:
     tried = set()
     for _ in range(200):
         tried.add(round(wait.seconds, 7))
-        wait.observe(AdaptiveWait.WINDOW, AdaptiveWait.WINDOW * (1 + abs(wait.seconds - 0.00042) * 1e3))
+        wait.observe(
+            AdaptiveWait.WINDOW, AdaptiveWait.WINDOW * (1 + abs(wait.seconds - 0.00042) * 1e3)
+        )
     assert len(tried) == 3, "the best, one step up, one step down"
 
 

@@ -1,6 +1,7 @@
 """The planner, held against a flash that forgives nothing."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -193,7 +194,7 @@ def test_windows_hold_their_targets_in_whole_blocks(geometry, spots) -> None:
         assert any(place.contains(target) for place in places)
     for place in places:
         assert geometry.align(place) == place
-    for one, other in zip(places, places[1:], strict=False):
+    for one, other in pairwise(places):
         assert one.end < other.address, "sorted, and never touching"
 
 

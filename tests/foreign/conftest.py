@@ -33,3 +33,11 @@ def qemu() -> str:
     require(found, "package qemu-system-x86")
     assert found is not None
     return found
+
+
+def require_qemu_arm() -> str:
+    """QEMU with the Aspeed machine that carries SPI chips."""
+    found = shutil.which("qemu-system-arm")
+    require(found, "package qemu-system-arm")
+    assert found is not None
+    return found

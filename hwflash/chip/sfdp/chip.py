@@ -59,11 +59,12 @@ _ERASED_VALUES: Final = {bytes.fromhex("c1601a"): ("CYRS17B512", 0x00)}
 
 # Stacked Micron parts take C4h for each die and have no C7h.
 # Ref: Linux drivers/mtd/spi-nor/micron-st.c (n25q00, mt25qu01g, mt35xu01gbba: die erase C4h).
-#: SEMPER parts, by the first two id bytes: on-die ECC over 16-byte units, each to be programmed
-#: once. Ref: Linux drivers/mtd/spi-nor/spansion.c (cypress_nor_ecc_init; s25hl/hs, s28hs, s25fs256t).
-_SEMPER: Final = (b"\x34\x2a", b"\x34\x2b", b"\x34\x5a", b"\x34\x5b")
 _MICRON: Final = frozenset({0x20, 0x2C})
 _MICRON_STACKED: Final = 1 << 27
+
+# SEMPER parts, by the first two id bytes: on-die ECC over 16-byte units, each to be programmed
+# once. Ref: Linux drivers/mtd/spi-nor/spansion.c, cypress_nor_ecc_init.
+_SEMPER: Final = (b"\x34\x2a", b"\x34\x2b", b"\x34\x5a", b"\x34\x5b")
 
 _ENTER: Final = (
     (EnterMethods.B7, EnterFourByte.B7),

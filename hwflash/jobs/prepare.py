@@ -1,0 +1,229 @@
+"""Everything before the first change: check, read, plan, read again, back up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwflash.errors import BusUnstable, ImageError, UsageError
+from hwflash.flash import backup as backups
+from hwflash.flash.execute import differences, read_range, read_ranges
+from hwflash.flash.plan import Plan, Window, make_plan, windows_for
+from hwflash.flash.steady import until_steady
+from hwflash.jobs.known import from_image, report_wrong, spot_check
+from hwflash.jobs.session import Session
+from hwflash.layout.files import Segment
+from hwflash.progress import CancelToken, Reporter
+from hwflash.units import Range, format_size, merge_ranges
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How to write.
+
+    Attributes:
+        state: the state directory.
+        backup_folder: where backups go; None is a folder of the state directory.
+        verify_full: read back everything the image covers, not only what was touched.
+        dry_run: stop after planning.
+        confirm: asked with the plan before anything is changed; False stops.
+        named_regions: protected regions of the board that the user named.
+        assume: what the chip is said to hold; spot-checked instead of read.
+        kind: what the history calls it: ``write``, ``erase``, ``restore``.
+    """
+
+    state: Path
+    backup_folder: Path | None = None
+    verify_full: bool = False
+    dry_run: bool = False
+    confirm: Callable[[Plan], bool] | None = None
+    named_regions: frozenset[str] = frozenset()
+    assume: tuple[Segment, ...] = ()
+    kind: str = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the steps of a write share.
+
+    Attributes:
+        session: programmer and chip.
+        options: how to write.
+        reporter: is told how it goes.
+        cancel: a request to stop.
+    """
+
+    session: Session
+    options: WriteOptions
+    reporter: Reporter
+    cancel: CancelToken
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A write that is ready to begin.
+
+    Attributes:
+        windows: what is known of the old content, and the new.
+        plan: what to do.
+        backup: what was saved; None when nothing is to be changed, or in a dry run.
+    """
+
+    windows: tuple[Window, ...]
+    plan: Plan
+    backup: backups.Backup | None
+
+
+def prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
+    """Check targets, read, plan and back up; nothing is changed.
+
+    Raises:
+        UsageError: a target outside the chip, two that overlap, or a protected region.
+        ChipUnsupported: facts about the chip are in doubt.
+        ChipProtected: the chip's protection covers bytes to be changed.
+        BusUnstable: what will change reads differently the second time.
+        EnvironmentFault: the backup cannot be written.
+    """
+    _check_targets(job.session, targets)
+    job.session.require_writable()
+    _check_regions(job.session, targets, job.options.named_regions)
+    return until_steady(job.session.programmer.bus, job.reporter, lambda: _prepare(job, targets))
+
+
+def _check_targets(session: Session, targets: Sequence[Segment]) -> None:
+    size = session.chip.size
+    last: Segment | None = None
+    for target in sorted(targets, key=lambda item: item.address):
+        if not target.data:
+            raise ImageError("there is nothing to write", code="image.empty")
+        if target.address < 0 or target.range.end > size:
+            raise UsageError(
+                f"{format_size(len(target.data))} at 0x{target.address:X} reach beyond the end "
+                f"of {session.chip.part} ({format_size(size)})",
+                code="usage.address",
+                address=target.address,
+                length=len(target.data),
+                size=size,
+            )
+        if last is not None and last.range.overlaps(target.range):
+            raise UsageError(
+                f"two parts of the image overlap at 0x{target.address:X}",
+                code="usage.overlap",
+                address=target.address,
+            )
+        last = target
+
+
+def _check_regions(session: Session, targets: Sequence[Segment], named: frozenset[str]) -> None:
+    """Regions that the board file protects are written only when they are named."""
+    if session.board is None:
+        return
+    for region in session.board.region_map():
+        touched = any(target.range.overlaps(region.range) for target in targets)
+        if region.protected and touched and region.name not in named:
+            raise UsageError(
+                f"region {region.name} ({region.range}) of board {session.board.name} is "
+                "protected; it is written only when it is named",
+                code="usage.protected-region",
+                region=region.name,
+                address=region.range.address,
+                length=region.range.length,
+            )
+
+
+def _prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
+    flash = job.session.flash
+    places = windows_for([target.range for target in targets], flash.geometry)
+    assume = () if job.options.verify_full else job.options.assume  # all is read then anyway
+    assumed = from_image(assume, places) if assume else None
+    if assumed is not None and spot_check(flash, places, assumed, job.reporter):
+        found = _plan(job, targets, places, assumed)
+        differing = _read_again(job, found[1], found[0])
+        # A plan without steps would be success without having looked.
+        if found[1].steps and not differing:
+            return _saved(job, *_narrowed(job, *found))
+        if differing:
+            report_wrong(job.reporter, differing[0].address)
+    contents = read_ranges(flash, places, phase="read", reporter=job.reporter, cancel=job.cancel)
+    found = _plan(job, targets, places, contents)
+    differing = _read_again(job, found[1], found[0])
+    if differing:
+        raise BusUnstable(
+            f"two reads of the chip differ in {sum(r.length for r in differing)} bytes, "
+            f"the first at 0x{differing[0].address:06X}",
+            code="chip.unstable-read",
+            address=differing[0].address,
+            differing=[{"address": r.address, "length": r.length} for r in differing[:64]],
+        )
+    return _saved(job, *found)
+
+
+def _plan(
+    job: Job, targets: Sequence[Segment], places: Sequence[Range], contents: Sequence[bytes]
+) -> tuple[list[Window], Plan]:
+    windows: list[Window] = []
+    for place, old in zip(places, contents, strict=True):
+        new = bytearray(old)
+        for target in targets:
+            if place.contains(target.range):
+                at = target.address - place.address
+                new[at : at + len(target.data)] = target.data
+        windows.append(Window(place.address, old, bytes(new)))
+    plan = make_plan(job.session.chip.part, job.session.flash.geometry, windows)
+    if plan.steps:
+        job.session.require_unlocked(plan.changed)
+    return windows, plan
+
+
+def _narrowed(job: Job, windows: Sequence[Window], plan: Plan) -> tuple[list[Window], Plan]:
+    """The same with windows around what will change only, which was read.
+
+    What is merely assumed must neither get into a backup nor into the target of a resume.
+    """
+    geometry = job.session.flash.geometry
+    changed = merge_ranges([geometry.align(item) for item in plan.changed])
+    read: list[Window] = []
+    for place in changed:
+        window = next(item for item in windows if item.range.contains(place))
+        part = slice(place.address - window.address, place.end - window.address)
+        read.append(Window(place.address, window.old[part], window.new[part]))
+    return read, make_plan(plan.part, geometry, read)
+
+
+def _read_again(job: Job, plan: Plan, windows: Sequence[Window]) -> list[Range]:
+    """Read what will change once more; where that differs from what is known."""
+    if job.options.dry_run:
+        return []
+    flash = job.session.flash
+    differing: list[Range] = []
+    changed = merge_ranges([flash.geometry.align(item) for item in plan.changed])
+    total = sum(place.length for place in changed)
+    before = 0
+    for place in changed:
+        again = read_range(
+            flash, place, phase="backup", reporter=job.reporter, cancel=job.cancel,
+            before=before, total=total,
+        )  # fmt: skip
+        before += place.length
+        window = next(item for item in windows if item.range.contains(place))
+        start = place.address - window.address
+        known = window.old[start : start + place.length]
+        differing += differences(place.address, again, known)
+    return differing
+
+
+def _saved(job: Job, windows: Sequence[Window], plan: Plan) -> Prepared:
+    """Put all that was read of the old content on the disk."""
+    if job.options.dry_run or not plan.steps:
+        return Prepared(tuple(windows), plan, None)
+    saved = backups.save(
+        job.options.backup_folder or job.options.state / "backups",
+        [(window.address, window.old) for window in windows],
+        jedec_id=job.session.chip.jedec_id.hex(),
+        unique_id=job.session.unique_id(),
+        part=job.session.chip.part,
+        size=job.session.chip.size,
+    )
+    job.reporter.info(f"backup: {saved.path}", backup=str(saved.path), sha256=saved.sha256)
+    return Prepared(tuple(windows), plan, saved)
