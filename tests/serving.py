@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hwflash.bus.ftdi import Ft232hBus, PinUse
+from hwflash.bus.ftdi import Ft232hBus
+from hwflash.bus.pins import PinUse
 from hwflash.bus.spi import SpiBus
 from hwflash.chip import catalog, dumps
 from hwflash.jobs.serprog_device import SerprogDevice
@@ -48,6 +49,7 @@ class Serving:
         self.failure: BaseException | None = None
         self._cancel = CancelToken()
         self.server = SerprogServer(self.device, self.heard, self._cancel, stall=stall)
+        self.node = ""
         self._close: Callable[[], None]
         serve: Callable[[], object]
         if pty:
@@ -92,6 +94,7 @@ class ServedPart:
         part: str,
         image: Path | None = None,
         pins: PinUse | None = None,
+        pty: bool = False,
         **options: Any,
     ) -> None:
         found = catalog.load().by_name(part)
@@ -103,7 +106,7 @@ class ServedPart:
             **options,
         )
         self.bus = Ft232hBus(self.sim.device, clock=self.sim.clock, pins=pins, name=part)
-        self.serving = Serving(self.bus)
+        self.serving = Serving(self.bus, pty=pty)
 
     @property
     def port(self) -> int:

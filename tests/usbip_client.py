@@ -109,6 +109,14 @@ class UsbipClient:
         self, endpoint: int, size: int | bytes, timeout: float = 20, **options: Any
     ) -> bytes:
         """One transfer; it is taken back when it takes too long."""
+        try:
+            return self._transfer(endpoint, size, timeout, options)
+        except (Closed, ConnectionError) as exc:  # what a kernel makes of it
+            raise usb.core.USBError("No such device", errno=errno.ENODEV) from exc
+
+    def _transfer(
+        self, endpoint: int, size: int | bytes, timeout: float, options: dict[str, Any]
+    ) -> bytes:
         seqnum = self.submit(endpoint, size, **options)
         try:
             command, found, status, data = self.reply(time.monotonic() + timeout)

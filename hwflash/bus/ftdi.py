@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import usb.core
@@ -20,6 +19,7 @@ import usb.util
 from pyftdi.ftdi import Ftdi, FtdiError, FtdiMpsseError
 
 from hwflash.bus import mpsse
+from hwflash.bus.pins import PinUse
 from hwflash.bus.spi import BusStats, Clock, Op, RealClock, Transfer
 from hwflash.errors import (
     ProgrammerAbsent,
@@ -47,66 +47,6 @@ PATIENCE: Final = 2.0
 MAX_FREQUENCY: Final = 30e6
 
 _READ_COMMANDS_PER_WRITE: Final = FIFO // 2 // 3
-
-
-@dataclass(frozen=True, slots=True)
-class PinUse:
-    """Which pins do what. A name is ``ADBUS4`` to ``ADBUS7`` or ``ACBUS0`` to ``ACBUS7``.
-
-    Attributes:
-        cs: chip select number; n is ADBUS(3 + n).
-        wp: pin wired to WP#, driven high; None when it is tied on the board.
-        hold: pin wired to HOLD#/RESET#, driven high; None when it is tied on the board.
-        reset: pin that holds the board's processor in reset: driven low while open.
-        power: pin that switches the board's supply: driven high while open.
-    """
-
-    cs: int = 0
-    wp: str | None = "ADBUS4"
-    hold: str | None = "ADBUS5"
-    reset: str | None = None
-    power: str | None = None
-
-    def pins(self) -> mpsse.Pins:
-        """Levels and directions with the chip deselected.
-
-        Raises:
-            UsageError: an unknown pin, or one pin with two uses.
-        """
-        if not 0 <= self.cs <= 4:
-            raise UsageError(
-                f"chip select {self.cs} is not 0 to 4", code="usage.pin", pin=f"cs={self.cs}"
-            )
-        cs = 1 << (3 + self.cs)
-        value, direction = cs, mpsse.SCK | mpsse.MOSI | cs
-        for use, name in (("wp", self.wp), ("hold", self.hold), ("reset", self.reset),
-                          ("power", self.power)):  # fmt: skip
-            if name is None:
-                continue
-            mask = pin_mask(name)
-            if mask & direction or mask == 0x04:
-                raise UsageError(
-                    f"pin {name} cannot be {use}: it is in use already",
-                    code="usage.pin",
-                    pin=name,
-                    use=use,
-                )
-            direction |= mask
-            if use != "reset":
-                value |= mask
-        return mpsse.Pins(value=value, direction=direction, cs=cs)
-
-
-def pin_mask(name: str) -> int:
-    """The bit of a pin in the 16-bit pin word: ADBUSn is bit n, ACBUSn bit 8 + n.
-
-    Raises:
-        UsageError: not the name of a pin.
-    """
-    bank, digit = name[:-1].upper(), name[-1:]
-    if bank in ("ADBUS", "ACBUS") and digit in "01234567" and digit:
-        return 1 << (int(digit) + (8 if bank == "ACBUS" else 0))
-    raise UsageError(f"{name!r} is not a pin", code="usage.pin", pin=name)
 
 
 def usb_error(exc: BaseException, where: str, *, opening: bool = False) -> ProgrammerError:
@@ -150,6 +90,11 @@ class Ft232hBus:
         clock: time; virtual for simulated devices.
         name: how messages call this programmer.
 
+    Attributes:
+        clock: the clock given.
+        stats: what was carried so far.
+        frequency: SCK in hertz, as the divisor gives it.
+
     Raises:
         ProgrammerInaccessible: no permission.
         ProgrammerBusy: held by somebody else.
@@ -169,10 +114,10 @@ class Ft232hBus:
         name: str = "FT232H",
     ) -> None:
         self._name = name
-        self._clock = clock or RealClock()
+        self.clock = clock or RealClock()
         self._pins = (pins or PinUse()).pins()
         self._timer_waits = timer_waits
-        self._stats = BusStats()
+        self.stats = BusStats()
         self._broken: ProgrammerError | None = None
         self._ftdi: Any = Ftdi()
         self._device: Any = device
@@ -186,21 +131,6 @@ class Ft232hBus:
 
     # --- the protocol -----------------------------------------------------------------
 
-    @property
-    def clock(self) -> Clock:
-        """The clock given at the start."""
-        return self._clock
-
-    @property
-    def stats(self) -> BusStats:
-        """What was carried so far."""
-        return self._stats
-
-    @property
-    def frequency(self) -> float:
-        """SCK in hertz, as the divisor gives it."""
-        return self._frequency
-
     def execute(self, ops: Sequence[Op], /) -> list[bytes]:
         """Carry out a batch; see `hwflash.bus.spi.SpiBus.execute`."""
         if self._broken is not None:
@@ -213,7 +143,7 @@ class Ft232hBus:
                 elif isinstance(step, mpsse.Streaming):
                     answers += self._streaming(step)
                 else:
-                    self._clock.sleep(step.seconds)
+                    self.clock.sleep(step.seconds)
         except ProgrammerError as exc:
             self._broken = exc
             raise
@@ -235,10 +165,10 @@ class Ft232hBus:
         except (usb.core.USBError, FtdiError) as exc:
             self._broken = usb_error(exc, self._name)
             raise self._broken from exc
-        self._frequency = mpsse.frequency_of(divisor)
+        self.frequency = mpsse.frequency_of(divisor)
         self._compiler = mpsse.Compiler(
             self._pins,
-            self._frequency,
+            self.frequency,
             fifo=FIFO,
             stream_limit=STREAM_LIMIT,
             clocked_wait_limit=0.0 if self._timer_waits else CLOCKED_WAIT_LIMIT,
@@ -367,7 +297,7 @@ class Ft232hBus:
                     stream += step.tail + bytes((mpsse.SEND_IMMEDIATE,))
                 self._write(stream, 0.0)
             want = min(READ_REQUEST, -(-(posted - received) // (PACKET - STATUS)) * PACKET)
-            piece = self._read_some(want, want * 8 / self._frequency)
+            piece = self._read_some(want, want * 8 / self.frequency)
             received += len(piece)
             pieces.append(piece)
         if received > step.read:
@@ -380,8 +310,8 @@ class Ft232hBus:
         if needed > write_timeout:
             self._ftdi.timeouts = (needed, needed)
         self._ftdi.write_data(stream)
-        self._stats.usb_out += -(-len(stream) // STREAM_LIMIT)
-        self._stats.bytes_out += len(stream)
+        self.stats.usb_out += -(-len(stream) // STREAM_LIMIT)
+        self.stats.bytes_out += len(stream)
 
     def _collect(self, count: int, seconds: float) -> bytes:
         """Exactly ``count`` reply bytes; the engine must have been told to send."""
@@ -397,12 +327,12 @@ class Ft232hBus:
     def _read_some(self, request: int, seconds: float) -> bytes:
         """At least one reply byte, within ``seconds`` of wire time and some patience."""
         patience = seconds * 2 + PATIENCE
-        deadline = self._clock.now() + patience
+        deadline = self.clock.now() + patience
         while True:
             payload = self._read_once(request, patience)
             if payload:
                 return payload
-            if self._clock.now() > deadline:
+            if self.clock.now() > deadline:
                 raise ProgrammerLost(
                     f"{self._name} sends no more data",
                     code="programmer.short-read",
@@ -413,8 +343,8 @@ class Ft232hBus:
         # Below Ftdi.read_data_bytes: that strips the status bytes packet by packet into a
         # growing bytearray in 16 KiB requests, and gives short data without a word.
         raw = self._ftdi.usb_dev.read(self._endpoint_in, request, int(patience * 1000))
-        self._stats.usb_in += 1
-        self._stats.bytes_in += len(raw)
+        self.stats.usb_in += 1
+        self.stats.bytes_in += len(raw)
         view = memoryview(raw)
         if len(view) <= PACKET:
             return bytes(view[STATUS:])
@@ -446,7 +376,7 @@ class Ft232hBus:
             dealt.append(answers[position : position + count])
             position += count
             if isinstance(op, Transfer):
-                self._stats.sck_bytes += len(op.write) + op.read
+                self.stats.sck_bytes += len(op.write) + op.read
         return dealt
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hwflash.errors import EnvironmentFault, ImageError
+from hwflash.layout.files import write_atomically
 from hwflash.units import Range
 
 VERSION = 1
@@ -118,8 +118,8 @@ def save(
     path = folder / f"{label}-{start:08x}-{hashlib.sha256(described).hexdigest()[:16]}.bin"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_durably(path, data)
-        write_durably(path.with_suffix(".json"), described)
+        write_atomically(path, data)
+        write_atomically(path.with_suffix(".json"), described)
     except OSError as exc:
         raise EnvironmentFault(
             f"the backup cannot be written to {folder}: {exc.strerror}",
@@ -162,24 +162,6 @@ def load(path: Path) -> Backup:
         ) from exc
     _check(backup)
     return backup
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that it is whole after a crash: beside, flushed, renamed."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _check(backup: Backup) -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from hwflash.errors import EnvironmentFault, ImageError
-from hwflash.flash.backup import write_durably
 from hwflash.flash.plan import Plan, Step
+from hwflash.layout.files import write_atomically
 from hwflash.units import Range
 
 JOB = "job.json"
@@ -121,9 +121,9 @@ class Journal:
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         try:
             folder = _fresh(jobs, f"{stamp}-{plan.sha256[:6]}")
-            write_durably(folder / TARGET, b"".join(target))
+            write_atomically(folder / TARGET, b"".join(target))
             record = {"v": VERSION, **facts, "plan": plan.as_dict()}
-            write_durably(folder / JOB, json.dumps(record).encode())
+            write_atomically(folder / JOB, json.dumps(record).encode())
             stream = (folder / JOURNAL).open("a", encoding="utf-8")
         except OSError as exc:
             raise _unwritable(jobs, exc) from exc

@@ -11,7 +11,8 @@ from typing import Any, Final, Self
 
 from hwflash.boards import Board
 from hwflash.bus.discovery import find_all, select
-from hwflash.bus.ftdi import Ft232hBus, PinUse
+from hwflash.bus.ftdi import Ft232hBus
+from hwflash.bus.pins import PinUse
 from hwflash.bus.url import ProgrammerUrl, parse_url
 from hwflash.chip import catalog
 from hwflash.chip.model import Chip

@@ -161,7 +161,7 @@ def save_image(
     content = _render(segments, format_for(path, format), str(path or "-"))
     try:
         if isinstance(target, Path):
-            _write_atomically(target, content)
+            write_atomically(target, content)
         else:
             target.write(content)
             target.flush()
@@ -266,7 +266,8 @@ def _render(segments: Sequence[Segment], kind: Format, name: str) -> bytes:
     return render_records(found, kind)
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is whole after a crash: beside, flushed, renamed."""
     path = path.resolve()  # a link stays a link, its target is replaced
     mode = 0o666
     with suppress(FileNotFoundError):

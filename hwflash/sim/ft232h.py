@@ -59,6 +59,10 @@ class Ft232h:
         """Let the engine finish all commands it has, if it can."""
         self.engine.run(self._clock.now(), inf)
 
+    def catch_up(self) -> None:
+        """Let the engine carry out what it has had the time for."""
+        self.engine.run(self._clock.now(), self._clock.now())
+
     # --- bulk ------------------------------------------------------------------------------
 
     def write(
@@ -118,10 +122,9 @@ class Ft232h:
 
     def offer(self, data: bytes) -> None:
         """Begin a bulk OUT transfer; `taken` tells when it has ended."""
-        now = self._clock.now()
         if self.bit_mode == _MPSSE_MODE:
-            self.engine.run(now, now)
-            self.engine.feed(data, now)
+            self.catch_up()
+            self.engine.feed(data, self._clock.now())
         self._clock.advance(max(_MICRO_FRAME, len(data) / _RATE))
 
     def taken(self) -> bool:
@@ -142,11 +145,10 @@ class Ft232h:
 
     def answering(self) -> bool:
         """Whether a bulk IN transfer that begins now gets data, not only status bytes."""
-        engine, now = self.engine, self._clock.now()
-        engine.run(now, now)
-        if not engine.inbox:
-            self._run_for(1, now, self.deadline)
-        return bool(engine.inbox)
+        self.catch_up()
+        if not self.engine.inbox:
+            self._run_for(1, self._clock.now(), self.deadline)
+        return bool(self.engine.inbox)
 
     @property
     def deadline(self) -> float:
@@ -202,7 +204,7 @@ class Ft232h:
         Raises:
             Stalled: no such request.
         """
-        self.engine.run(self._clock.now(), self._clock.now())
+        self.catch_up()
         self._clock.advance(_MICRO_FRAME)
         if request == 0x00:
             self._purge(value)
@@ -224,7 +226,7 @@ class Ft232h:
         Raises:
             Stalled: no such request.
         """
-        self.engine.run(self._clock.now(), self._clock.now())
+        self.catch_up()
         self._clock.advance(_MICRO_FRAME)
         if request == 0x05:
             return _STATUS

@@ -96,7 +96,10 @@ class UrbQueue:
         """Forget all transfers; the device is reset, its pins float."""
         self._out.clear()
         self._in.clear()
+        self._clock.advance_to(self._now())
         if self._usb.plugged:
+            self._usb.chip.catch_up()
+        if self._usb.plugged:  # no power cut was among what it caught up with
             self._usb.reset_device(self._handle)
         self._usb.close_device(self._handle)
 

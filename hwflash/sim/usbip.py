@@ -164,7 +164,7 @@ class Connection:
     def delay(self) -> float | None:
         """Real seconds until `advance` is due, or None."""
         queue = self._export.queue
-        return queue.delay() if self.imported and queue is not None else None
+        return queue.delay() if self.imported and queue is not None and not self.ended else None
 
     def close(self) -> None:
         """The client has gone; a device it has is free again.

@@ -9,8 +9,9 @@ from support import DieBus, Rig, RigFactory, pattern, small_chip
 
 from hwflash.bus import ftdi as module
 from hwflash.bus.discovery import find_all
-from hwflash.bus.ftdi import Ft232hBus, PinUse, pin_mask, usb_error
+from hwflash.bus.ftdi import Ft232hBus, usb_error
 from hwflash.bus.mpsse import SEND_IMMEDIATE, Compiler, Round
+from hwflash.bus.pins import PinUse, pin_mask
 from hwflash.bus.spi import RealClock, Transfer, Wait
 from hwflash.errors import (
     HwflashError,

@@ -68,8 +68,8 @@ def test_record_and_replay() -> None:
     assert url.inner.text == "sim://w25q80?image=a%20b.bin&seed=3"
     assert url.inner.options == {"image": "a b.bin", "seed": "3"}
     assert url.lasting == url.inner.lasting, "resuming must not replace the trace"
-    replay = parse_url("replay:///tmp/trace.jsonl")
-    assert (replay.scheme, replay.target) == ("replay", "/tmp/trace.jsonl")
+    replay = parse_url("replay:///home/me/trace.jsonl")
+    assert (replay.scheme, replay.target) == ("replay", "/home/me/trace.jsonl")
     assert parse_url("replay://trace.jsonl").target == "trace.jsonl"
     over_network = parse_url("record+serprog://lab:6475?trace=t").inner
     assert over_network is not None

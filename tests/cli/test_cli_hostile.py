@@ -192,7 +192,7 @@ def test_a_full_disk(small: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_path: Path, _data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(backup, "write_durably", full)
+    monkeypatch.setattr(backup, "write_atomically", full)
     image = small.file("x.bin", pattern(small.size, 2))
     error = refused(small, 3, "backup.unwritable", "write", image, "-y", "-p", small.url())
     assert "No space left" in error["message"]
@@ -204,7 +204,7 @@ def test_a_disk_that_is_full_for_the_journal(small: Bench, monkeypatch: pytest.M
     def full(_path: Path, _data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("hwflash.flash.journal.write_durably", full)
+    monkeypatch.setattr("hwflash.flash.journal.write_atomically", full)
     old = small.content
     image = small.file("x.bin", pattern(small.size, 2))
     answer = small.chip("write", image, "-y", "--json")

@@ -134,6 +134,6 @@ def test_durable_means_flushed_before_it_is_renamed(
     path, seen = tmp_path / "a", []
     path.write_bytes(b"old")
     monkeypatch.setattr("os.fsync", lambda _: seen.append(path.read_bytes()))
-    backup.write_durably(path, b"new")
+    backup.write_atomically(path, b"new")
     assert seen == [b"old", b"new"], "the file, then its folder"
     assert path.read_bytes() == b"new"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support import DieBus, Rig, failure, small_chip
 
-from hwflash.bus.ftdi import PinUse
+from hwflash.bus.pins import PinUse
 from hwflash.bus.spi import Transfer
 from hwflash.chip import catalog, dumps
 from hwflash.chip.identity import Resolved

@@ -18,7 +18,7 @@ import pytest
 from conftest import require
 from serving import ServedPart
 
-from hwflash.bus.ftdi import PinUse
+from hwflash.bus.pins import PinUse
 from hwflash.bus.spi import Op, Transfer, Wait
 from hwflash.chip import opcodes
 from hwflash.chip.model import Chip, RegisterBit
@@ -82,16 +82,17 @@ class Flashrom:
         (folder / "layout").write_text(LAYOUT)
 
     def run(self, *words: str, chip: str | None = None) -> Ran:
-        port = f"serprog:ip=127.0.0.1:{self.served.port}"
+        serving = self.served.serving
+        where = f"dev={serving.node}:115200" if serving.node else f"ip=127.0.0.1:{serving.port}"
         done = subprocess.run(
-            ["flashrom", "-p", port, *(["-c", chip] if chip else []), *words],
+            ["flashrom", "-p", f"serprog:{where}", *(["-c", chip] if chip else []), *words],
             capture_output=True,
             text=True,
             timeout=120,
             cwd=self.folder,
             check=False,
         )
-        assert self.served.serving.failure is None
+        assert serving.failure is None
         return Ran(done.returncode, done.stdout + done.stderr)
 
     def ok(self, chip: str, *words: str) -> str:
@@ -216,6 +217,17 @@ def test_whole_chip(serve: Serve, tmp_path: Path) -> None:
     assert flashrom.served.sim.die.content.count(0xFF) == size
 
 
+def test_over_a_serial_port(serve: Serve, tmp_path: Path) -> None:
+    part, name = CHIPS[0]
+    flashrom = serve(part, pty=True)
+    flashrom.served.sim.die.content[:0x40000] = filled(0x40000, 0x40000, seed=7)
+    before = bytes(flashrom.served.sim.die.content)
+    (tmp_path / "new.bin").write_bytes(next_version(before))
+    flashrom.ok(name, "-N", "-l", "layout", "-i", "changed", "-w", "new.bin")
+    assert flashrom.served.sim.die.content == next_version(before)
+    assert hwflash_read(flashrom.served.url) == next_version(before)
+
+
 # --- protection -----------------------------------------------------------------------------------
 
 
@@ -282,6 +294,12 @@ def test_ranges_a_chip_can_protect(serve: Serve, part: str, name: str) -> None:
         pytest.param("W25Q128JV", "W25Q128.V", [(0xFC0000, 0x40000), (0x8000, 0xFF8000)]),
         pytest.param("W25Q256JV", "W25Q256JV_Q", [(0, 0x10000), (0x100000, 0x1F00000)],
             marks=pytest.mark.slow),
+        pytest.param("W25Q64JV", "W25Q64JV-.Q", [(0, 0x7E0000), (0x7FF000, 0x1000)],
+            marks=pytest.mark.slow),
+        pytest.param("GD25Q128E", "GD25Q127C/GD25Q128C", [(0, 0x40000), (0, 0xFC0000)],
+            marks=pytest.mark.slow),
+        pytest.param("GD25LQ128D", "GD25LQ128C/GD25LQ128D/GD25LQ128E",
+            [(0x800000, 0x800000), (0x4000, 0xFFC000)], marks=pytest.mark.slow),
         pytest.param("GD25Q64C", "GD25Q64(B)", [(0x7E0000, 0x20000), (0, 0x7FF000)],
             marks=pytest.mark.slow),
         pytest.param("GD25Q256E", "GD25Q256D/GD25Q256E", [(0x1FF0000, 0x10000), (0, 0x1000000)],
@@ -296,6 +314,10 @@ def test_protection_set_by_one_and_read_by_the_other(
     for start, length in ranges:
         flashrom.ok(name, "--wp-range", f"{start},{length}")
         assert our_range(chip, read_registers(flashrom.served)) == (start, length)
+    flashrom.ok(name, "--wp-enable")
+    state = locked(chip, read_registers(flashrom.served))
+    assert state.register_lock is RegisterLock.WP_PIN
+    flashrom.ok(name, "--wp-disable")
     chosen = random.Random(part).sample(list(settings(chip)), 2)
     for registers in chosen:
         flashrom.served.bus.execute(write_registers(chip, registers))
