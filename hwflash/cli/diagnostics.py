@@ -170,6 +170,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the image, or the wrong chip", "`hwflash probe` shows the chip's size"
     ),
     "image": Advice("the image file", "check the file"),
+    "uefi.no-store": Advice(
+        "the image, or firmware that is not EDK2",
+        "give a dump of the whole flash; `--full` searches every byte of a chip",
+    ),
+    "uefi": Advice("the image, or the place that was named", "check the file, or the board's [nvram]"),
     "sfdp": Advice("the file", "give raw SFDP bytes, beginning with 'SFDP'"),
     "layout": Advice("the layout", "`hwflash boards check FILE`"),
     "qemu.image-size": Advice(
@@ -187,6 +192,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "usage.confirm": Advice("the command", "look at it with --dry-run, then say --yes"),
     "usage.resume": Advice("the command", "name one of them: `hwflash write --resume NAME`"),
     "usage.erase-alignment": Advice("the command", "`hwflash probe` shows the erase blocks"),
+    "usage.variable-ambiguous": Advice("the command", "say which with --guid, or with --store"),
+    "usage.variable": Advice("the command", "`hwflash vars list SOURCE` shows all of them"),
+    "usage.store": Advice("the command", "`hwflash vars list SOURCE` shows all of them"),
     "usage.usbip-programmer": Advice(
         "the command",
         "name one with -p sim://PART; Linux exports real programmers itself, with usbipd",

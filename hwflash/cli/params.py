@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from hwflash.boards import Board
     from hwflash.cli.runner import Run
+    from hwflash.jobs.opening import Request
     from hwflash.jobs.selection import Image, RegionChoice, Selection
-    from hwflash.jobs.session import Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -197,7 +197,7 @@ _CHANGE_OPTIONS: list[Callable[[Any], Any]] = [
 
 def request(options: dict[str, Any]) -> Request:
     """Take the programmer options out of a command's options."""
-    from hwflash.jobs.session import Request
+    from hwflash.jobs.opening import Request
 
     return Request(
         programmer=options.pop("programmer"),

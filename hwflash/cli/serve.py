@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from hwflash.cli import params, runner
+from hwflash.cli.listening import listen_option, named, warn_if_open
 from hwflash.cli.serve_usbip import usbip
 
 if TYPE_CHECKING:
     from hwflash.jobs.serve_serprog import SerprogServer, Served
 
 DEFAULT_LISTEN: Final = "127.0.0.1:6475"
-LOOPBACK: Final = ("127.", "localhost", "::1")
-
-
-def _endpoint(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise click.BadParameter(f"{text!r} is not HOST:PORT")
-    return host, int(port)
 
 
 @click.group("serve")
@@ -43,15 +35,7 @@ def command() -> None:
     type=params.FREQUENCY,
     help="Highest SCK; clients may ask for less. Default: 30M.",
 )
-@click.option(
-    "--listen",
-    metavar="HOST:PORT",
-    callback=_endpoint,
-    default=DEFAULT_LISTEN,
-    show_default=True,
-    help="Where to listen; port 0 lets the system choose. There is no authentication: leave it on "
-    "this computer and tunnel it.",
-)
+@listen_option(DEFAULT_LISTEN)
 @click.option("--pty", is_flag=True, help="Serve a pseudo-terminal instead; its name is printed.")
 @params.json_option
 @runner.command("serve serprog")
@@ -60,9 +44,9 @@ def serprog(run: runner.Run, listen: tuple[str, int], pty: bool, **options: Any)
 
     flashrom -p serprog:ip=127.0.0.1:6475, or hwflash -p serprog://127.0.0.1:6475
     """
+    from hwflash.jobs.opening import Request, open_programmer
     from hwflash.jobs.serprog_device import SerprogDevice
     from hwflash.jobs.serve_serprog import SerprogServer
-    from hwflash.jobs.session import Request, open_programmer
 
     programmer = open_programmer(
         Request(
@@ -83,15 +67,9 @@ def _over_tcp(run: runner.Run, server: SerprogServer, host: str, port: int) -> S
     from hwflash.jobs.serve_serprog import listen
 
     with listen(host, port) as listener:
-        if not host.startswith(LOOPBACK):
-            run.console.warning(
-                f"anybody who reaches {host} can read and erase the chip: there is no "
-                "authentication",
-                code="serve.open",
-                host=host,
-            )
+        warn_if_open(run, host, "read and erase the chip")
         chosen = listener.getsockname()[1]
-        _announce(run, f"serprog://{f'[{host}]' if ':' in host else host}:{chosen}", port=chosen)
+        _announce(run, f"serprog://{named(host, chosen)}", port=chosen)
         return server.serve_tcp(listener)
 
 

@@ -8,21 +8,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from hwflash.cli import params, runner
+from hwflash.cli.listening import listen_option, named, warn_if_open
 from hwflash.errors import UsageError
 
 if TYPE_CHECKING:
     from hwflash.bus.url import ProgrammerUrl
 
 DEFAULT_LISTEN: Final = "127.0.0.1:3240"
-LOOPBACK: Final = ("127.", "localhost", "::1")
-
-
-def _endpoint(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise click.BadParameter(f"{text!r} is not HOST:PORT")
-    return host, int(port)
 
 
 @click.command("usbip")
@@ -32,15 +24,7 @@ def _endpoint(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[
     metavar="URL",
     help="Simulated programmer, such as sim://w25q128jv. Default: $HWFLASH_PROGRAMMER.",
 )
-@click.option(
-    "--listen",
-    metavar="HOST:PORT",
-    callback=_endpoint,
-    default=DEFAULT_LISTEN,
-    show_default=True,
-    help="Where to listen; port 0 lets the system choose. There is no authentication: leave it on "
-    "this computer and tunnel it.",
-)
+@listen_option(DEFAULT_LISTEN)
 @params.json_option
 @runner.command("serve usbip")
 def usbip(run: runner.Run, programmer: str | None, listen: tuple[str, int]) -> runner.Outcome:
@@ -57,13 +41,7 @@ def usbip(run: runner.Run, programmer: str | None, listen: tuple[str, int]) -> r
     try:
         with open_port(*listen) as listener:
             host, port = listener.getsockname()[:2]
-            if not listen[0].startswith(LOOPBACK):
-                run.console.warning(
-                    f"anybody who reaches {listen[0]} can use the programmer: there is no "
-                    "authentication",
-                    code="serve.open",
-                    host=listen[0],
-                )
+            warn_if_open(run, listen[0], "use the programmer")
             export = Export(simulated)
             run.console.info(f"serving a simulated FT232H with {simulated.chip.part}")
             _announce(run, host, port, export.device.busid)
@@ -82,7 +60,7 @@ def usbip(run: runner.Run, programmer: str | None, listen: tuple[str, int]) -> r
 
 def _simulated(programmer: str | None) -> ProgrammerUrl:
     from hwflash.bus.url import parse_url
-    from hwflash.jobs.session import ENVIRONMENT
+    from hwflash.jobs.opening import ENVIRONMENT
 
     text = programmer if programmer is not None else os.environ.get(ENVIRONMENT)
     if text is None:
@@ -97,9 +75,7 @@ def _simulated(programmer: str | None) -> ProgrammerUrl:
 
 def _announce(run: runner.Run, host: str, port: int, busid: str) -> None:
     """The one line a script waits for: on stdout in either form."""
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    run.console.data([f"usbip://{where}/{busid}"])
+    url = f"usbip://{named(host, port)}/{busid}"
+    run.console.data([url])
     if run.console.json_lines:
-        run.console.info(
-            "listening", url=f"usbip://{where}/{busid}", host=host, port=port, busid=busid
-        )
+        run.console.info("listening", url=url, host=host, port=port, busid=busid)

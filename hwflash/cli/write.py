@@ -117,7 +117,8 @@ def _write(
 
 
 def _resume(run: runner.Run, name: str, options: dict[str, Any]) -> runner.Outcome:
-    from hwflash.jobs.session import ENVIRONMENT, open_session
+    from hwflash.jobs.opening import ENVIRONMENT
+    from hwflash.jobs.session import open_session
     from hwflash.jobs.write import resume, unfinished
 
     how = write_options(run, options, frozenset(), piped=False)

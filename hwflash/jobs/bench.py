@@ -25,7 +25,8 @@ from hwflash.chip import catalog
 from hwflash.chip.model import Chip
 from hwflash.flash.device import Geometry
 from hwflash.flash.plan import Window, make_plan
-from hwflash.jobs.session import Request, Session, open_session
+from hwflash.jobs.opening import Request
+from hwflash.jobs.session import Session, open_session
 from hwflash.jobs.write import WriteOptions, write
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, NullReporter

@@ -340,7 +340,12 @@ class UsbipServer:
         for client in self._clients[:]:
             client.connection.advance()
             sent = client not in gone and client.send()
-            if not sent or client.stalled(now) or not client.events():
+            stalled = client.stalled(now)
+            if stalled:
+                self._reporter.warning(
+                    f"{client.name} was let go: it stopped in the middle", client=client.name
+                )
+            if not sent or stalled or not client.events():
                 self._drop(selector, client)
             else:
                 selector.modify(client.link, client.events(), client)

@@ -18,7 +18,8 @@ from hwflash.errors import (
     HwflashError,
 )
 from hwflash.flash.identify import Identity, identify, read_id, read_sfdp
-from hwflash.jobs.session import Programmer, Session
+from hwflash.jobs.programmer import Programmer
+from hwflash.jobs.session import Session
 from hwflash.units import KIB, MIB
 
 DATA = Path(catalog.__file__).parent / "data" / "sfdp"

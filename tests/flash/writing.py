@@ -11,7 +11,8 @@ from hwflash.chip.identity import Resolved
 from hwflash.errors import HwflashError
 from hwflash.flash.identify import Identity
 from hwflash.jobs import write as jobs
-from hwflash.jobs.session import Programmer, Session
+from hwflash.jobs.programmer import Programmer
+from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken
 

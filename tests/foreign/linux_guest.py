@@ -125,6 +125,8 @@ def _unxz(path: Path) -> bytes:
 def libraries(program: Path) -> list[Path]:
     """The shared objects a program needs, the loader included, where they are here."""
     text = run("ldd", str(program))
+    if "not found" in text:
+        raise GuestUnavailable(f"{program}: {text}")
     return [Path(name) for name in re.findall(r"(/\S+) \(0x", text)]
 
 
@@ -210,7 +212,7 @@ def initramfs(script: str, files: dict[str, bytes], programs: dict[str, Path]) -
     root.copy(found / "busybox", "bin/busybox")
     applets = (
         "sh mount insmod ifconfig cut cat echo sleep poweroff ls grep sed head rm kill timeout "
-        "sha256sum dmesg date printf test ["
+        "sha256sum dmesg seq test ["
     )
     for name in applets.split():
         root.link(f"bin/{name}", "busybox")
@@ -237,7 +239,7 @@ def boot(qemu: str, root: Path, timeout: float) -> str:
             qemu, "-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc",
             "-accel", "tcg", "-m", "512", "-smp", "1", "-no-reboot",
             "-kernel", str(parts() / "vmlinuz"), "-initrd", str(root),
-            "-append", "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=1",
+            "-append", "console=ttyS0 quiet loglevel=0 panic=-1 mitigations=off random.trust_cpu=1",
             "-netdev", "user,id=net", "-device", "e1000,netdev=net,romfile=",
             "-serial", "stdio",
         ],

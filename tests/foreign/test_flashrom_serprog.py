@@ -23,7 +23,8 @@ from hwflash.bus.spi import Op, Transfer, Wait
 from hwflash.chip import opcodes
 from hwflash.chip.model import Chip, RegisterBit
 from hwflash.chip.protection import RegisterLock, locked
-from hwflash.jobs.session import Request, open_session
+from hwflash.jobs.opening import Request
+from hwflash.jobs.session import open_session
 from hwflash.progress import NullReporter
 from hwflash.units import KIB
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hwflash.flash.execute import differences
+from hwflash.jobs.opening import Request
 from hwflash.jobs.read import read
-from hwflash.jobs.session import Request, open_session
+from hwflash.jobs.session import open_session
 from hwflash.jobs.write import WriteOptions, write
 from hwflash.layout.records import Segment
 from hwflash.progress import CancelToken, NullReporter

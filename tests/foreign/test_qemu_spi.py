@@ -34,8 +34,9 @@ from hwflash.errors import (
     UsageError,
 )
 from hwflash.flash.identify import read_sfdp
+from hwflash.jobs.opening import Request
 from hwflash.jobs.read import read, verify
-from hwflash.jobs.session import Request, Session, open_session
+from hwflash.jobs.session import Session, open_session
 from hwflash.jobs.write import WriteOptions, write
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, NullReporter, Progress

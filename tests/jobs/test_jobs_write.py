@@ -14,8 +14,9 @@ from support import Notes, pattern
 
 from hwflash.errors import ChipStateUnknown, Interrupted, ProgrammerLost, UsageError
 from hwflash.flash.plan import Plan
+from hwflash.jobs.opening import Request
 from hwflash.jobs.read import read, verify
-from hwflash.jobs.session import Request, Session, open_session
+from hwflash.jobs.session import Session, open_session
 from hwflash.jobs.write import WriteOptions, WriteResult, resume, unfinished, write
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, NullReporter

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hwflash.errors import ChipStateUnknown
-from hwflash.jobs.session import Request, Session, open_session
+from hwflash.jobs.opening import Request
+from hwflash.jobs.session import Session, open_session
 from hwflash.jobs.write import WriteOptions, resume, unfinished, write
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, NullReporter

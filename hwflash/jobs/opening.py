@@ -1,0 +1,173 @@
+"""From a programmer URL, a board or nothing at all to an open programmer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from hwflash.boards import Board
+from hwflash.bus.discovery import find_all, select
+from hwflash.bus.ftdi import Ft232hBus
+from hwflash.bus.pins import PinUse
+from hwflash.bus.url import ProgrammerUrl, parse_url
+from hwflash.errors import ProgrammerAbsent, ProgrammerError
+from hwflash.jobs.lock import ProgrammerLock
+from hwflash.jobs.programmer import Programmer, open_replay, open_serprog, recorded
+from hwflash.jobs.qemu_programmer import open_qemu
+from hwflash.jobs.simulated import simulate
+from hwflash.state import state_dir
+
+ENVIRONMENT: Final = "HWFLASH_PROGRAMMER"
+DEFAULT_FREQUENCY: Final = 30e6
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user said about programmer and chip.
+
+    Attributes:
+        programmer: URL, or None to take the environment's, the board's, or the only one.
+        board: the board, or None.
+        chip: name of the part the user insists on.
+        chip_file: catalog file to look it up in first.
+        size: size of the chip the user insists on, in bytes.
+        frequency: highest SCK in hertz, or None for the board's or the default.
+        allow_voltage: the user says a chip below 3.3 V is properly level-shifted.
+        environ: environment variables.
+    """
+
+    programmer: str | None = None
+    board: Board | None = None
+    chip: str | None = None
+    chip_file: Path | None = None
+    size: int | None = None
+    frequency: float | None = None
+    allow_voltage: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+def open_programmer(request: Request) -> Programmer:
+    """Open a programmer without looking for a chip.
+
+    Raises:
+        ProgrammerError: no programmer, several, busy, or not accessible.
+        UsageError: a bad URL.
+    """
+    text = request.programmer
+    if text is None:  # an empty -p is a mistake of a script, not the wish for any programmer
+        text = request.environ.get(ENVIRONMENT) or _board_url(request.board)
+    if text is None:
+        text = _only_one()
+    return _open(parse_url(text), request)
+
+
+def _open(url: ProgrammerUrl, request: Request) -> Programmer:
+    if url.inner is not None:
+        return recorded(_open(url.inner, request), Path(url.target))
+    match url.scheme:
+        case "sim":
+            return _open_simulated(url, request)
+        case "qemu":
+            return open_qemu(url, _frequency(url, request), lambda key: _lock(request, key))
+        case "serprog":
+            return open_serprog(url, _frequency(url, request))
+        case "replay":
+            return open_replay(url)
+        case _:
+            return _open_ftdi(url, request)
+
+
+def _only_one() -> str:
+    found = find_all()
+    if not found:
+        raise ProgrammerAbsent("no programmer is attached", attached=[])
+    if len(found) > 1:
+        raise ProgrammerError(
+            f"{len(found)} programmers are attached; say which",
+            code="programmer.ambiguous",
+            attached=[item.url for item in found],
+        )
+    return found[0].url
+
+
+def _open_ftdi(url: ProgrammerUrl, request: Request) -> Programmer:
+    found = select(find_all(), url.selector, url.text)
+    lock = _lock(request, f"ftdi-{found.bus}-{'.'.join(map(str, found.path)) or found.address}")
+    return _open_bus(url, request, found.device, found.name, lock.release)
+
+
+def _open_simulated(url: ProgrammerUrl, request: Request) -> Programmer:
+    simulated, release = simulate(url, request.environ)
+    name = f"simulated FT232H with {simulated.chip.part}"
+    return _open_bus(url, request, simulated.device, name, release, simulated.clock)
+
+
+def _open_bus(
+    url: ProgrammerUrl,
+    request: Request,
+    device: Any,
+    name: str,
+    release: Callable[[], None],
+    clock: Any = None,
+) -> Programmer:
+    try:
+        bus = Ft232hBus(
+            device,
+            frequency=_frequency(url, request),
+            pins=_pins(url, request.board),
+            latency=url.integer("latency", 16, 1, 255),
+            timer_waits=url.choice("wait", _board_wait(request.board), ("clock", "timer"))
+            == "timer",
+            clock=clock,
+            name=name,
+        )
+    except BaseException:
+        release()
+        raise
+
+    def release_all() -> None:
+        bus.close()
+        release()
+
+    return Programmer(url.lasting, name, bus, url.scheme == "sim", release_all)
+
+
+def _frequency(url: ProgrammerUrl, request: Request) -> float:
+    return request.frequency or url.frequency(_board_frequency(request.board))
+
+
+def _board_url(board: Board | None) -> str | None:
+    return board.programmer.url if board is not None else None
+
+
+def _board_frequency(board: Board | None) -> float:
+    return (board.programmer.frequency if board is not None else None) or DEFAULT_FREQUENCY
+
+
+def _board_wait(board: Board | None) -> str:
+    return board.programmer.wait if board is not None else "clock"
+
+
+def _lock(request: Request, key: str) -> ProgrammerLock:
+    return ProgrammerLock(state_dir(request.environ) / "locks", key)
+
+
+def _pins(url: ProgrammerUrl, board: Board | None) -> PinUse:
+    """Pins as the URL says, else as the board says, else as `PinUse` has them."""
+    usual = PinUse()
+    wiring = board.programmer if board is not None else None
+    named = {
+        "wp": wiring.wp if wiring and wiring.wp else usual.wp,
+        "hold": wiring.hold if wiring and wiring.hold else usual.hold,
+        "reset": wiring.reset if wiring else None,
+        "power": wiring.power if wiring else None,
+    }
+    if url.scheme == "ftdi":  # on a simulated programmer wp is the level of the chip's pin
+        for use in named:
+            text = url.options.get(use)
+            if text is not None:
+                named[use] = None if text == "none" else text
+    return PinUse(cs=url.integer("cs", 0, 0, 4), **named)
