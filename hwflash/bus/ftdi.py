@@ -213,6 +213,7 @@ class Ft232hBus:
     # --- opening ----------------------------------------------------------------------
 
     def _open(self, device: Any, latency: int) -> None:
+        detached: int | None = None
         try:
             # pyftdi hides libusb's error numbers; asking first keeps absent, inaccessible
             # and busy apart.
@@ -220,6 +221,7 @@ class Ft232hBus:
             interface = configuration[(0, 0)].bInterfaceNumber
             if _kernel_driver(device, interface):
                 device.detach_kernel_driver(interface)
+                detached = interface
             _usb_util.claim_interface(device, interface)
             self._endpoint_in = next(
                 endpoint.bEndpointAddress
@@ -228,21 +230,21 @@ class Ft232hBus:
             )
             self._ftdi.open_mpsse_from_device(
                 device,
-                direction=self._pins.direction,
+                direction=0,  # latches first: a pin driven before its level is set would dip
                 initial=self._pins.value,
                 frequency=1e6,
                 latency=latency,
             )
             self._ftdi.write_data_set_chunksize(STREAM_LIMIT)
         except (FtdiMpsseError, KeyError, StopIteration) as exc:
-            _usb_util.dispose_resources(device)
+            _let_go(device, detached)
             raise ProgrammerError(
                 f"{self._name} has no MPSSE engine behind a bulk interface",
                 code="programmer.sync",
                 device=self._name,
             ) from exc
         except (usb.core.USBError, FtdiError) as exc:
-            _usb_util.dispose_resources(device)
+            _let_go(device, detached)
             raise usb_error(exc, self._name, opening=True) from exc
 
     def _synchronise(self) -> None:
@@ -385,3 +387,14 @@ def _kernel_driver(device: Any, interface: int) -> bool:
         return bool(device.is_kernel_driver_active(interface))
     except (NotImplementedError, usb.core.USBError):
         return False
+
+
+def _let_go(device: Any, detached: int | None) -> None:
+    """After a failed opening: give the interface back to the driver it was taken from."""
+    if detached is not None:
+        try:
+            _usb_util.release_interface(device, detached)
+            device.attach_kernel_driver(detached)
+        except (NotImplementedError, usb.core.USBError) as exc:
+            _log.warning("the kernel driver could not be put back: %s", exc)
+    _usb_util.dispose_resources(device)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hwflash.chip.model import Addressing, Chip, EraseRegion, EraseType
+from hwflash.chip.twins import cautious
 from hwflash.errors import ChipUnknown, UsageError
 
 #: JEDEC manufacturer codes (JEP106, bank 1, as SPI NOR chips answer them).
@@ -20,6 +21,9 @@ MANUFACTURERS = {
     0x85: "Puya", 0x9D: "ISSI", 0xA1: "Fudan", 0xBF: "Microchip/SST", 0xC2: "Macronix",
     0xC8: "GigaDevice", 0xEF: "Winbond",
 }  # fmt: skip
+
+#: What a `Conflict` can be about.
+FIELDS = ("size", "page_size", "erase")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,23 @@ class Resolved:
         chip: the chip.
         source: ``sfdp``, ``catalog`` or ``override``: where the geometry is from.
         conflicts: where SFDP and catalog disagree.
-        also: other parts of the catalog with the same id that fit as well.
+        twins: other parts of the catalog with the same id that fit as well; ``chip`` is
+            treated so that it is right for each of them.
+        settled: fields on which the user has the last word.
     """
 
     chip: Chip
     source: str
     conflicts: tuple[Conflict, ...] = ()
-    also: tuple[str, ...] = ()
+    twins: tuple[Chip, ...] = ()
+    settled: frozenset[str] = frozenset()
+
+    @property
+    def doubts(self) -> tuple[Conflict, ...]:
+        """Conflicts that make writing dangerous and that the user has not settled."""
+        return tuple(
+            item for item in self.conflicts if item.dangerous and item.field not in self.settled
+        )
 
 
 def manufacturer_name(jedec_id: bytes) -> str:
@@ -85,7 +99,8 @@ def resolve(
         ChipUnknown: no source describes it.
     """
     if override is not None:
-        found = Resolved(override, "override", conflicts(sfdp, override) if sfdp else ())
+        against = conflicts(sfdp, override) if sfdp else ()
+        found = Resolved(override, "override", against, settled=frozenset(FIELDS))
     elif sfdp is None and not candidates:
         raise ChipUnknown(
             f"the chip answers id {jedec_id.hex()}; it has no SFDP and is not in the catalog",
@@ -94,18 +109,30 @@ def resolve(
         )
     elif sfdp is None:
         chip, *rest = candidates
-        found = Resolved(chip, "catalog", also=tuple(other.part for other in rest))
+        found = Resolved(cautious(chip, rest, geometry_known=False), "catalog", twins=tuple(rest))
     elif not candidates:
         found = Resolved(sfdp, "sfdp")
     else:
-        ranked = sorted(candidates, key=lambda chip: len(conflicts(sfdp, chip)))
-        best, *rest = ranked
-        fewest = len(conflicts(sfdp, best))
-        also = tuple(chip.part for chip in rest if len(conflicts(sfdp, chip)) == fewest)
-        found = Resolved(combine(sfdp, best), "sfdp", conflicts(sfdp, best), also)
+        ranked = sorted(candidates, key=lambda chip: _distance(sfdp, chip))
+        nearest = _distance(sfdp, ranked[0])
+        best, *rest = (chip for chip in ranked if _distance(sfdp, chip) == nearest)
+        chip = cautious(combine(sfdp, best), [*rest, sfdp], geometry_known=True)
+        found = Resolved(chip, "sfdp", conflicts(sfdp, best), tuple(rest))
     if size is None or size == found.chip.size:
         return found
-    return replace(found, chip=resize(found.chip, size), source="override")
+    return replace(
+        found,
+        chip=resize(found.chip, size),
+        source="override",
+        settled=found.settled | {"size"},
+    )
+
+
+def _distance(sfdp: Chip, catalog: Chip) -> tuple[int, int]:
+    """How badly a part fits the tables: conflicts, then erase commands only one of them has."""
+    ours = {(kind.opcode, kind.size) for kind in sfdp.erase_types}
+    theirs = {(kind.opcode, kind.size) for kind in catalog.erase_types}
+    return len(conflicts(sfdp, catalog)), len(ours ^ theirs)
 
 
 def conflicts(sfdp: Chip, catalog: Chip) -> tuple[Conflict, ...]:

@@ -148,6 +148,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "chip.conflict": Advice(
         "SFDP or the catalog", "decide with --chip NAME (`hwflash chips list`) or --size"
     ),
+    "chip.stacked": Advice(
+        "the part", "if you know that it works on this part, insist on it with --chip NAME"
+    ),
     "chip.voltage": Advice(
         "the wrong adapter",
         "use a level shifter, and say so with --allow-voltage; 3.3 V can destroy the chip",
@@ -174,7 +177,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the image, or firmware that is not EDK2",
         "give a dump of the whole flash; `--full` searches every byte of a chip",
     ),
-    "uefi": Advice("the image, or the place that was named", "check the file, or the board's [nvram]"),
+    "uefi": Advice("the image", "check the file, or the board's [nvram]"),
     "sfdp": Advice("the file", "give raw SFDP bytes, beginning with 'SFDP'"),
     "layout": Advice("the layout", "`hwflash boards check FILE`"),
     "qemu.image-size": Advice(
@@ -188,6 +191,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     ),
     "usage.region": Advice("the command", "`hwflash boards show BOARD` lists its regions"),
     "usage.region-board": Advice("the command", "name the board with --board"),
+    "usage.shared-block": Advice(
+        "the layout",
+        "name the protected region too (--region), or change nothing in the block it shares",
+    ),
     "usage.protected-region": Advice("the command", "name it with --region if you mean it"),
     "usage.confirm": Advice("the command", "look at it with --dry-run, then say --yes"),
     "usage.resume": Advice("the command", "name one of them: `hwflash write --resume NAME`"),
@@ -226,7 +233,7 @@ def chip_state(error: HwflashError) -> str:
 def commands_for(error: HwflashError) -> dict[str, str]:
     """The commands that resume and that restore, where there are any."""
     found: dict[str, str] = {}
-    if error.exit_code != ChipStateUnknown.exit_code:
+    if not error.context.get("resume"):
         return found
     programmer = error.context.get("programmer")
     words = ["hwflash", "write", *(["-p", str(programmer)] if programmer else [])]
@@ -270,13 +277,26 @@ def as_lines(error: HwflashError, *, about_chip: bool = True) -> list[str]:
         lines.append(f"  probably: {facts['blame']}")
     if about_chip:
         lines.append(f"  chip: {facts['chip']}")
+    if error.context.get("unfinished"):
+        lines.append(f"  still half written: {error.context['unfinished']}")
     lines += [f"  {name}: {facts[name]}" for name in ("resume", "restore") if name in facts]
     lines.append(f"hint: {facts['hint']}")
     return lines
 
 
 _HIDDEN: Final = frozenset(
-    {"resume", "backup", "programmer", "cause", "facts", "known", "summary", "options", "near"}
+    {
+        "resume",
+        "backup",
+        "programmer",
+        "cause",
+        "facts",
+        "known",
+        "summary",
+        "options",
+        "near",
+        "unfinished",
+    }
 )
 
 

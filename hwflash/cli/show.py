@@ -78,7 +78,8 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
         )
     if programs:
         total = sum(step["length"] for step in programs)
-        places = merge_ranges([_range(step) for step in programs])
+        # A few FF bytes between two runs are not worth a line of their own.
+        places = merge_ranges([_range(step) for step in programs], gap=256)
         lines.append(f"  program  {format_size(total)}: " + places_text(places))
     return lines
 

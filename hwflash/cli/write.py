@@ -12,7 +12,7 @@ import click
 
 from hwflash.cli import params, runner
 from hwflash.cli.results import range_keys
-from hwflash.errors import ChipStateUnknown, UsageError
+from hwflash.errors import ChipStateUnknown, HwflashError, UsageError
 from hwflash.units import format_seconds, format_size
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def command(
         word for word, given in (("FILE", file), ("--resume", resume), ("--restore", restore))
         if given is not None
     ]  # fmt: skip
+    if assume is not None and file is None:
+        raise UsageError("--assume goes with a FILE to write", code="usage.selection")
     if len(sources) > 1:
         raise UsageError(f"{' and '.join(sources)} cannot be used together", code="usage.selection")
     chosen = params.selection(options)
@@ -113,6 +115,8 @@ def _write(
         run.console.begin("write", ranges=range_keys(item.range for item in targets))
         result = write(session, targets, how, run.console, run.cancel)
         stats = session.stats()
+    if how.assume and not how.verify_full and result.executed:
+        run.console.talk("what was not touched was not read: it is taken to be as assumed")
     return outcome(result, stats, "written", dry_run=how.dry_run)
 
 
@@ -128,10 +132,22 @@ def _resume(run: runner.Run, name: str, options: dict[str, Any]) -> runner.Outco
     if request.programmer is None and ENVIRONMENT not in request.environ:
         request = replace(request, programmer=record.programmer)
     run.console.info(f"resuming {record.name}", job=record.name)
-    with repeatable(words), open_session(request, run.console) as session:
-        run.console.begin("resume", job=record.name)
-        result = resume(session, record, how, run.console, run.cancel)
-        stats = session.stats()
+    try:
+        with repeatable(words), open_session(request, run.console) as session:
+            run.console.begin("resume", job=record.name)
+            result = resume(session, record, how, run.console, run.cancel)
+            stats = session.stats()
+    except HwflashError as exc:
+        # This attempt may have changed nothing; the chip is still half written.
+        exc.context = {
+            "unfinished": record.name,
+            "resume": record.name,
+            "backup": record.backup,
+            "programmer": record.programmer,
+            "options": list(words),
+            **exc.context,
+        }
+        raise
     return outcome(result, stats, "resumed", dry_run=how.dry_run)
 
 

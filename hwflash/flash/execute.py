@@ -99,8 +99,14 @@ class Executor:
     """
 
     def __init__(
-        self, device: FlashDevice, journal: Journal, reporter: Reporter, cancel: CancelToken
+        self,
+        device: FlashDevice,
+        journal: Journal,
+        reporter: Reporter,
+        cancel: CancelToken,
+        kept: Sequence[Range] = (),
     ) -> None:
+        self._kept = kept
         self._device = device
         self._journal = journal
         self._reporter = reporter
@@ -209,7 +215,7 @@ class Executor:
             f"{sum(item.length for item in wrong)} bytes verified wrong; writing them again",
             address=wrong[0].address,
         )
-        self._execute(make_plan(part, geometry, again), again)
+        self._execute(make_plan(part, geometry, again, self._kept), again)
 
 
 class _Content:

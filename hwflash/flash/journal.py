@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from hwflash.errors import EnvironmentFault, ImageError
 from hwflash.flash.plan import Plan, Step
-from hwflash.layout.files import write_atomically
+from hwflash.layout.files import sync_folder, write_atomically
 from hwflash.units import Range
 
 JOB = "job.json"
@@ -125,6 +125,8 @@ class Journal:
             record = {"v": VERSION, **facts, "plan": plan.as_dict()}
             write_atomically(folder / JOB, json.dumps(record).encode())
             stream = (folder / JOURNAL).open("a", encoding="utf-8")
+            sync_folder(folder)
+            sync_folder(jobs)
         except OSError as exc:
             raise _unwritable(jobs, exc) from exc
         return cls(folder, stream)
@@ -217,6 +219,21 @@ def load(folder: Path) -> JobRecord:
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as exc:
         raise _damaged(folder, exc) from exc
     return _replay(record, lines)
+
+
+def overtaken(record: JobRecord) -> bool:
+    """Whether another job was carried out since this one stopped; its journal is then stale."""
+
+    def last(folder: Path) -> int:
+        try:
+            return (folder / JOURNAL).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    own = last(record.folder)
+    return any(
+        last(other) >= own for other in record.folder.parent.iterdir() if other != record.folder
+    )
 
 
 def unfinished_jobs(jobs: Path) -> list[JobRecord]:

@@ -33,7 +33,7 @@ UNIQUE_ID_MAKERS: Final = frozenset({0xEF, 0xC8, 0x68, 0x5E, 0x85, 0xA1, 0x0B})
 class NorFlash:
     """`hwflash.flash.device.FlashDevice` for a chip on a `SpiBus`.
 
-    The chip's addressing mode is entered at construction and left by `close`.
+    The 4-byte mode, where one is used, is entered at construction and left by `close`.
 
     Attributes:
         bus: the bus.
@@ -172,11 +172,15 @@ class NorFlash:
             self._reach(group[0].address)
             self.pages.program(group, done)
 
-    def registers(self) -> dict[int, int]:
-        """Status register values by register number."""
+    def registers(self, chip: Chip | None = None) -> dict[int, int]:
+        """Status register values by register number.
+
+        Args:
+            chip: read those of a twin of the chip, by its opcodes.
+        """
         commands = [
             (number, Transfer(bytes((opcode,)), 1))
-            for number, opcode in self.chip.status.read.items()
+            for number, opcode in (chip or self.chip).status.read.items()
         ]
         answers = self.bus.execute([transfer for _, transfer in commands])
         return {number: answer[0] for (number, _), answer in zip(commands, answers, strict=True)}
@@ -195,7 +199,9 @@ class NorFlash:
         """
         if self.chip.jedec_id[0] not in UNIQUE_ID_MAKERS:
             return None
-        command = bytes((opcodes.READ_UNIQUE_ID, 0, 0, 0, 0))
+        # One dummy more in the 4-byte mode (W25Q256JV Rev. G §8.2.40).
+        in_mode = self._commands.width == 4 and not self._commands.dedicated
+        command = bytes((opcodes.READ_UNIQUE_ID,)) + bytes(5 if in_mode else 4)
         found = self.bus.execute([Transfer(command, 8)])[0]
         return None if len(set(found)) == 1 else found.hex()
 
@@ -224,7 +230,7 @@ class NorFlash:
         self.bus.execute(restore)
 
     def close(self) -> None:
-        """Leave the chip in the addressing it was found in."""
+        """Leave the 4-byte mode, so that firmware finds the 3-byte addresses it starts with."""
         self._send(self._commands.leave())
 
     # --- inside -------------------------------------------------------------------------

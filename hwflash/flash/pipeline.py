@@ -277,7 +277,8 @@ class PageProgrammer:
             if exc.code != "chip.program-failed":
                 raise
             # Flags may stay up while later pages go well: only the content tells which failed.
-            failed = min(self._missing(pages), default=started)
+            tried = [page for page in pages if page.address not in doubts]
+            failed = min(self._missing(tried), default=started)
             raise _failure("program", failed, exc.context["status"]) from exc
         return doubts
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from hwflash.errors import ImageError
+from hwflash.errors import ImageError, UsageError
 from hwflash.flash.device import EraseBlock, Geometry, clip
 from hwflash.units import Range, merge_ranges
 
@@ -139,8 +139,15 @@ def content_hash(contents: Sequence[bytes]) -> str:
     return digest.hexdigest()
 
 
-def windows_for(targets: Sequence[Range], geometry: Geometry) -> list[Range]:
+def windows_for(
+    targets: Sequence[Range], geometry: Geometry, kept: Sequence[Range] = ()
+) -> list[Range]:
     """What must be known of the old content before a change of ``targets`` can be planned.
+
+    Args:
+        targets: what will change.
+        geometry: the flash.
+        kept: what must not even be erased and put back; no window grows into it.
 
     Each target grows to whole smallest erase blocks. Where it fills so much of a larger
     block that erasing that block at once would be quicker, it grows to that block.
@@ -152,6 +159,8 @@ def windows_for(targets: Sequence[Range], geometry: Geometry) -> list[Range]:
             blocks = geometry.blocks_at(end)
             smallest = blocks[0].kind
             for block in blocks[1:]:
+                if any(block.range.overlaps(item) for item in kept):
+                    break
                 covered = _overlap(window, block.range)
                 if covered * smallest.time.typical > block.kind.time.typical * smallest.size:
                     window = _join(window, block.range)
@@ -159,15 +168,22 @@ def windows_for(targets: Sequence[Range], geometry: Geometry) -> list[Range]:
     return merge_ranges(found)
 
 
-def make_plan(part: str, geometry: Geometry, windows: Sequence[Window]) -> Plan:
+def make_plan(
+    part: str, geometry: Geometry, windows: Sequence[Window], kept: Sequence[Range] = ()
+) -> Plan:
     """Plan the change of all windows from old to new.
 
     Args:
         part: name of the chip, for the record.
         geometry: the flash.
         windows: what is known, aligned as `windows_for` gives it; in order of address.
+        kept: what must not be erased, not even to be put back.
+
+    Raises:
+        UsageError: a smallest erase block that must be erased holds bytes to be kept
+            (``usage.shared-block``).
     """
-    planner = _Planner(geometry)
+    planner = _Planner(geometry, kept)
     steps: list[Step] = []
     for window in windows:
         steps += planner.plan(window)
@@ -193,13 +209,14 @@ class _Choice:
 
 
 class _Planner:
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, kept: Sequence[Range]) -> None:
         self._geometry = geometry
+        self._kept = kept
 
     def plan(self, window: Window) -> list[Step]:
         best = self._by_blocks(window)
         geometry = self._geometry
-        whole = window.range == Range(0, geometry.size)
+        whole = window.range == Range(0, geometry.size) and not self._kept
         if whole and geometry.chip_erase is not None and any(s.kind == "erase" for s in best.steps):
             at_once = self._erased(window, window.range, geometry.chip_erase.typical)
             if at_once.seconds < best.seconds:
@@ -235,8 +252,17 @@ class _Planner:
                 return _Choice()
             if not self._needs_erase(old, new):
                 return self._programmed(target.address, old, new)
-        whole = self._erased(window, target, block.kind.time.typical)
         smaller = self._smaller(block)
+        if any(target.overlaps(item) for item in self._kept):
+            if not smaller:
+                raise UsageError(
+                    f"the erase block {target} must be erased, and holds bytes to be kept",
+                    code="usage.shared-block",
+                    address=target.address,
+                    length=target.length,
+                )
+            return self._sum(window, smaller)
+        whole = self._erased(window, target, block.kind.time.typical)
         if not smaller:
             return whole
         parts = _Choice()
@@ -245,6 +271,12 @@ class _Planner:
             if parts.seconds >= whole.seconds:
                 return whole
         return parts
+
+    def _sum(self, window: Window, blocks: Sequence[EraseBlock]) -> _Choice:
+        choice = _Choice()
+        for block in blocks:
+            choice.add(self._best(window, block))
+        return choice
 
     def _smaller(self, block: EraseBlock) -> list[EraseBlock]:
         region = self._geometry.region_at(block.range.address)

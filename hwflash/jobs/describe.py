@@ -102,7 +102,7 @@ def probe_keys(session: Session) -> dict[str, Any]:
         "registers": {str(number): value for number, value in sorted(registers.items())},
         "protection": protection_keys(session.protection()),
         "conflicts": [str(item) for item in identity.resolved.conflicts],
-        "also": list(identity.resolved.also),
+        "also": [twin.part for twin in identity.resolved.twins],
         "programmer": session.programmer.url,
         "frequency": session.programmer.bus.frequency,
     }

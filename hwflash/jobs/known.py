@@ -14,6 +14,7 @@ from typing import Final
 from hwflash.errors import ImageError
 from hwflash.flash import backup as backups
 from hwflash.flash.device import FlashDevice
+from hwflash.flash.execute import differences
 from hwflash.flash.journal import JobRecord
 from hwflash.layout.files import Segment
 from hwflash.progress import Reporter
@@ -58,6 +59,29 @@ def from_journal(device: FlashDevice, record: JobRecord) -> list[bytes] | None:
                 else:
                     content[part] = b"\xff" * place.length if kind == "erase" else new[part]
     return [bytes(content) for content in found]
+
+
+def first_stranger(record: JobRecord, contents: Sequence[bytes]) -> int | None:
+    """Where a chip first differs from a stopped write's backup outside the steps it had begun.
+
+    Args:
+        record: the stopped write.
+        contents: what the chip holds in the windows of its plan.
+
+    Raises:
+        ImageError: the backup cannot be used.
+    """
+    before = backups.load(Path(record.backup)).contents()
+    for (window, old), found in zip(before, contents, strict=True):
+        expected = bytearray(old)
+        for _, place, _ in record.steps:
+            if window.contains(place):
+                part = slice(place.address - window.address, place.end - window.address)
+                expected[part] = found[part]
+        wrong = differences(window.address, found, bytes(expected))
+        if wrong:
+            return wrong[0].address
+    return None
 
 
 def spot_check(

@@ -114,10 +114,11 @@ def _open_bus(
     clock: Any = None,
 ) -> Programmer:
     try:
+        pins = _pins(url, request.board)
         bus = Ft232hBus(
             device,
             frequency=_frequency(url, request),
-            pins=_pins(url, request.board),
+            pins=pins,
             latency=url.integer("latency", 16, 1, 255),
             timer_waits=url.choice("wait", _board_wait(request.board), ("clock", "timer"))
             == "timer",
@@ -132,6 +133,8 @@ def _open_bus(
         bus.close()
         release()
 
+    if pins.power is not None and request.board is not None:
+        bus.clock.sleep(request.board.power.settle)
     return Programmer(url.lasting, name, bus, url.scheme == "sim", release_all)
 
 

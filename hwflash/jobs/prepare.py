@@ -132,22 +132,34 @@ def _check_regions(session: Session, targets: Sequence[Segment], named: frozense
             )
 
 
+def kept_ranges(job: Job) -> tuple[Range, ...]:
+    """Protected regions of the board that were not named: not to be erased on the way either."""
+    board = job.session.board
+    if board is None:
+        return ()
+    return tuple(
+        region.range
+        for region in board.region_map()
+        if region.protected and region.name not in job.options.named_regions
+    )
+
+
 def _prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
     flash = job.session.flash
-    places = windows_for([target.range for target in targets], flash.geometry)
+    places = windows_for([target.range for target in targets], flash.geometry, kept_ranges(job))
     assume = () if job.options.verify_full else job.options.assume  # all is read then anyway
     assumed = from_image(assume, places) if assume else None
     if assumed is not None and spot_check(flash, places, assumed, job.reporter):
         found = _plan(job, targets, places, assumed)
-        differing = _read_again(job, found[1], found[0])
+        differing = read_again(job, found[1], found[0])
         # A plan without steps would be success without having looked.
         if found[1].steps and not differing:
-            return _saved(job, *_narrowed(job, *found))
+            return save_what_was_read(job, *_narrowed(job, *found))
         if differing:
             report_wrong(job.reporter, differing[0].address)
     contents = read_ranges(flash, places, phase="read", reporter=job.reporter, cancel=job.cancel)
     found = _plan(job, targets, places, contents)
-    differing = _read_again(job, found[1], found[0])
+    differing = read_again(job, found[1], found[0])
     if differing:
         raise BusUnstable(
             f"two reads of the chip differ in {sum(r.length for r in differing)} bytes, "
@@ -156,7 +168,7 @@ def _prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
             address=differing[0].address,
             differing=[{"address": r.address, "length": r.length} for r in differing[:64]],
         )
-    return _saved(job, *found)
+    return save_what_was_read(job, *found)
 
 
 def _plan(
@@ -170,7 +182,8 @@ def _plan(
                 at = target.address - place.address
                 new[at : at + len(target.data)] = target.data
         windows.append(Window(place.address, old, bytes(new)))
-    plan = make_plan(job.session.chip.part, job.session.flash.geometry, windows)
+    geometry = job.session.flash.geometry
+    plan = make_plan(job.session.chip.part, geometry, windows, kept_ranges(job))
     if plan.steps:
         job.session.require_unlocked(plan.changed)
     return windows, plan
@@ -188,10 +201,10 @@ def _narrowed(job: Job, windows: Sequence[Window], plan: Plan) -> tuple[list[Win
         window = next(item for item in windows if item.range.contains(place))
         part = slice(place.address - window.address, place.end - window.address)
         read.append(Window(place.address, window.old[part], window.new[part]))
-    return read, make_plan(plan.part, geometry, read)
+    return read, make_plan(plan.part, geometry, read, kept_ranges(job))
 
 
-def _read_again(job: Job, plan: Plan, windows: Sequence[Window]) -> list[Range]:
+def read_again(job: Job, plan: Plan, windows: Sequence[Window]) -> list[Range]:
     """Read what will change once more; where that differs from what is known."""
     if job.options.dry_run:
         return []
@@ -213,7 +226,7 @@ def _read_again(job: Job, plan: Plan, windows: Sequence[Window]) -> list[Range]:
     return differing
 
 
-def _saved(job: Job, windows: Sequence[Window], plan: Plan) -> Prepared:
+def save_what_was_read(job: Job, windows: Sequence[Window], plan: Plan) -> Prepared:
     """Put all that was read of the old content on the disk."""
     if job.options.dry_run or not plan.steps:
         return Prepared(tuple(windows), plan, None)

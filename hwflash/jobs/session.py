@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -23,6 +24,8 @@ from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.programmer import Programmer
 from hwflash.progress import Reporter
 from hwflash.units import Range
+
+_log = logging.getLogger(__name__)
 
 #: The FT232H drives its pins at 3.3 V.
 ADAPTER_VOLTS: Final = 3.3
@@ -92,11 +95,19 @@ class Session:
 
         Raises:
             ChipUnsupported: SFDP and catalog contradict each other on size or erase blocks
-                (``chip.conflict``).
+                (``chip.conflict``); the status register speaks for one die of several only
+                (``chip.stacked``).
         """
         resolved = self.identity.resolved
-        dangerous = [str(item) for item in resolved.conflicts if item.dangerous]
-        if dangerous and resolved.source != "override":
+        if "ready-per-die" in self.chip.quirks and resolved.source != "override":
+            raise ChipUnsupported(
+                f"{self.chip.part} is a stack of dies, and its status register tells of one of "
+                "them only",
+                code="chip.stacked",
+                part=self.chip.part,
+            )
+        dangerous = [str(item) for item in resolved.doubts]
+        if dangerous:
             raise ChipUnsupported(
                 f"SFDP and catalog disagree about {self.chip.part}: {'; '.join(dangerous)}",
                 code="chip.conflict",
@@ -107,6 +118,7 @@ class Session:
     def require_unlocked(self, changed: list[Range]) -> None:
         """Refuse to change bytes that the chip's protection covers.
 
+        Where the chip cannot be told from its twins, what any of them would lock is locked.
         Locks that are volatile by nature (SST26) are lifted by the write itself.
 
         Raises:
@@ -114,11 +126,14 @@ class Session:
         """
         if self.flash.block_protection() is not None:
             return
-        state = self.protection()
-        hit = [span for span in state.ranges if any(span.overlaps(item) for item in changed)]
-        if hit:
+        for chip in (self.chip, *self.identity.resolved.twins):
+            state = locked(chip, self.flash.registers(chip))
+            hit = [span for span in state.ranges if any(span.overlaps(item) for item in changed)]
+            if not hit:
+                continue
             raise ChipProtected(
                 f"the chip's protection covers {', '.join(map(str, hit))}, which is to be changed",
+                part=chip.part,
                 ranges=[{"address": item.address, "length": item.length} for item in hit],
                 summary=state.summary,
             )
@@ -127,9 +142,9 @@ class Session:
         """Leave the chip as it was found and release the programmer."""
         try:
             self.flash.close()
-        except HwflashError:
-            # The cause, a lost programmer, has been reported by whatever ran into it first.
-            pass
+        except HwflashError as exc:
+            # No error of its own: what the job did or did not do stands.
+            _log.error("the chip could not be put back into 3-byte addressing: %s", exc)
         finally:
             self.programmer.release()
 
@@ -182,6 +197,14 @@ def _override(request: Request) -> Chip | None:
 
 
 def _report(identity: Identity, reporter: Reporter) -> None:
+    known = identity.chip.jedec_id
+    if not identity.extended_id.startswith(known[: len(identity.extended_id)]):
+        reporter.warning(
+            f"the chip answers id {identity.jedec_id.hex()}, but {identity.chip.part} has "
+            f"{known.hex()}",
+            found=identity.jedec_id.hex(),
+            expected=known.hex(),
+        )
     for conflict in identity.resolved.conflicts:
         reporter.warning(
             f"conflict in {conflict}",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hwflash.errors import (
+    BusUnstable,
     ChipError,
     ChipStateUnknown,
     HwflashError,
@@ -25,8 +26,15 @@ from hwflash.flash import journal as journals
 from hwflash.flash.execute import Executor, read_ranges
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.plan import Plan, Window, content_hash, make_plan
-from hwflash.jobs.known import from_journal, spot_check
-from hwflash.jobs.prepare import Job, WriteOptions, prepare
+from hwflash.jobs.known import first_stranger, from_journal, spot_check
+from hwflash.jobs.prepare import (
+    Job,
+    WriteOptions,
+    kept_ranges,
+    prepare,
+    read_again,
+    save_what_was_read,
+)
 from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
@@ -109,7 +117,7 @@ def write(
         options.state / "jobs", plan, [window.new for window in prepared.windows], facts
     )
     mismatches = _execute(job, plan, prepared.windows, journal, backup.path, plan.changed)
-    _supersede(job, journal, [target.range for target in targets])
+    _supersede(job, journal, [target.range for target in targets], facts["unique_id"])
     return replace(
         result,
         executed=True,
@@ -142,11 +150,7 @@ def resume(
     job = Job(session, replace(options, kind="resume"), reporter, cancel)
     target = record.target()
     places = [place for place, _ in target]
-    contents = from_journal(session.flash, record)
-    if contents is None or not spot_check(session.flash, places, contents, reporter):
-        contents = read_ranges(
-            session.flash, places, phase="read", reporter=reporter, cancel=cancel
-        )
+    contents = _content_to_resume(job, record, places)
     windows = [
         Window(
             place.address,
@@ -156,10 +160,12 @@ def resume(
         )
         for (place, new), old in zip(target, contents, strict=True)
     ]
-    plan = make_plan(session.chip.part, session.flash.geometry, windows)
+    plan = make_plan(session.chip.part, session.flash.geometry, windows, kept_ranges(job))
     backup = Path(record.backup)
     if plan.steps:
         session.require_unlocked(plan.changed)
+        if record.unique_id is None:
+            backup = _back_up_again(job, windows, plan) or backup
     if options.dry_run:
         return WriteResult(plan, False, sum(p.length for p, _ in target), plan.sha256)
     if plan.steps and options.confirm is not None and not options.confirm(plan):
@@ -177,6 +183,41 @@ def resume(
         backup=backup,
         seconds=session.seconds,
     )
+
+
+def _back_up_again(job: Job, windows: Sequence[Window], plan: Plan) -> Path | None:
+    """Save what a chip without unique id holds: it may be another one after all."""
+    if read_again(job, plan, windows):
+        raise BusUnstable("two reads of the chip differ", code="chip.unstable-read")
+    saved = save_what_was_read(job, windows, plan).backup
+    return saved.path if saved is not None else None
+
+
+def _content_to_resume(job: Job, record: JobRecord, places: Sequence[Range]) -> list[bytes]:
+    """What the chip holds: by the journal where that can be relied on, else read.
+
+    Raises:
+        ChipError: a chip without unique id holds other bytes than the backup where the write
+            had not come yet: it is another one, or was written since (``journal.other-chip``).
+        ImageError: such a chip, and the backup that would tell cannot be read.
+    """
+    flash = job.session.flash
+    if record.unique_id is not None and not journals.overtaken(record):
+        contents = from_journal(flash, record)
+        if contents is not None and spot_check(flash, places, contents, job.reporter):
+            return contents
+    contents = read_ranges(flash, places, phase="read", reporter=job.reporter, cancel=job.cancel)
+    if record.unique_id is None:
+        stranger = first_stranger(record, contents)
+        if stranger is not None:
+            raise ChipError(
+                f"this is another chip than the one {record.name} began on, or it was written "
+                f"since: it differs from the backup at 0x{stranger:06X}, where that write had "
+                "not come yet",
+                code="journal.other-chip",
+                address=stranger,
+            )
+    return contents
 
 
 def restore_targets(session: Session, path: Path) -> list[Segment]:
@@ -199,6 +240,8 @@ def unfinished(state: Path, name: str | None) -> JobRecord:
     """
     found = journals.unfinished_jobs(state / "jobs")
     names = [record.name for record in found]
+    if name is not None and (state / "jobs" / name).is_dir():
+        journals.load(state / "jobs" / name)  # a damaged job says so itself
     if name is not None:
         found = [record for record in found if record.name == name]
     if len(found) == 1:
@@ -219,7 +262,7 @@ def _execute(
     backup: Path,
     touched: Sequence[Range],
 ) -> tuple[Range, ...]:
-    executor = Executor(job.session.flash, journal, job.reporter, job.cancel)
+    executor = Executor(job.session.flash, journal, job.reporter, job.cancel, kept_ranges(job))
     verify = [window.range for window in windows] if job.options.verify_full else list(touched)
     verified = False
     try:
@@ -241,14 +284,14 @@ def _execute(
     return tuple(executor.mismatches)
 
 
-def _supersede(job: Job, journal: Journal, written: Sequence[Range]) -> None:
+def _supersede(job: Job, journal: Journal, written: Sequence[Range], unique_id: str | None) -> None:
     """Close older unfinished writes of this chip that this one has written over in full."""
     covered = merge_ranges(list(written))
     for record in journals.unfinished_jobs(job.options.state / "jobs"):
         same = (record.programmer, record.jedec_id, record.unique_id) == (
             job.session.programmer.url,
             job.session.chip.jedec_id.hex(),
-            job.session.unique_id(),
+            unique_id,
         )
         done = all(any(place.contains(item) for place in covered) for item in record.plan.changed)
         if not (same and done) or record.name == journal.name:

@@ -38,24 +38,60 @@ def test_no_source() -> None:
 
 def test_one_source() -> None:
     only = resolve(ID, described(), [])
-    assert (only.chip, only.source, only.conflicts, only.also) == (described(), "sfdp", (), ())
+    assert (only.chip, only.source, only.conflicts, only.twins) == (described(), "sfdp", (), ())
     other = listed(part="W25Q128FV")
     found = resolve(ID, None, [listed(), other])
-    assert (found.chip, found.source, found.also) == (listed(), "catalog", ("W25Q128FV",))
+    assert (found.chip, found.source, found.twins) == (listed(), "catalog", (other,))
 
 
 def test_two_sources_that_agree() -> None:
     found = resolve(ID, described(), [listed()])
     assert (found.source, found.conflicts) == ("sfdp", ())
     assert (found.chip.part, found.chip.voltage) == ("W25Q128JV", (2.7, 3.6))
-    assert found.chip.erase[0].types == (SECTOR, BLOCK_64K), "the data sheet's times"
+    kinds = found.chip.erase[0].types
+    assert [kind.time.typical for kind in kinds] == [0.045, 0.15], "the data sheet's times"
+    limits = [kind.time.maximum for kind in described().erase[0].types]
+    assert [kind.time.maximum for kind in kinds] == limits, "the longer of two limits"
 
 
 def test_the_part_that_fits_best_is_taken() -> None:
     wrong = listed(part="WRONG", size=8 * MIB, page_size=512)
     found = resolve(ID, described(), [wrong, listed(), listed(part="TWIN")])
     assert found.chip.part == "W25Q128JV"
-    assert found.also == ("TWIN",)
+    assert [twin.part for twin in found.twins] == ["TWIN"]
+
+
+def test_twins_are_treated_so_that_it_is_right_for_each() -> None:
+    slow = listed(
+        part="SLOW",
+        page_program=Duration(0.001, 0.009),
+        erase=(EraseRegion(0, 16 * MIB, (replace(SECTOR, time=Duration(0.1, 7.0)),)),),
+        chip_erase=None,
+    )
+    found = resolve(ID, None, [listed(), slow]).chip
+    assert found.part == "W25Q128JV"
+    assert found.page_program == Duration(listed().page_program.typical, 0.009)
+    assert [(kind.size, kind.time.maximum) for kind in found.erase_types] == [(4096, 7.0)]
+    assert found.chip_erase is None
+    large = {"size": 32 * MIB, "erase": (EraseRegion(0, 32 * MIB, (SECTOR, BLOCK_64K)),)}
+    fitted = listed(**large, addressing=Addressing(enter=EnterFourByte.B7, opcodes=True))
+    without = listed(**large, part="OLD", addressing=Addressing(enter=EnterFourByte.WREN_B7))
+    both = resolve(ID, None, [fitted, without]).chip
+    assert both.addressing == Addressing(enter=EnterFourByte.WREN_B7, opcodes=False)
+
+
+def test_the_erase_commands_tell_twins_apart() -> None:
+    fewer = listed(part="FEWER", erase=(EraseRegion(0, 16 * MIB, (SECTOR,)),))
+    found = resolve(ID, described(), [fewer, listed()])
+    assert (found.chip.part, found.twins) == ("W25Q128JV", ())
+
+
+def test_a_size_settles_the_size_only() -> None:
+    odd = listed(erase=(EraseRegion(0, 8 * MIB, (replace(SECTOR, size=8192),)),), size=8 * MIB)
+    found = resolve(ID, described(), [odd], size=8 * MIB)
+    assert {item.field for item in found.conflicts} == {"size", "erase"}
+    assert [item.field for item in found.doubts] == ["erase"]
+    assert resolve(ID, described(), [odd], override=odd).doubts == ()
 
 
 def test_the_user_has_the_last_word() -> None:

@@ -188,6 +188,8 @@ def test_printed_commands_can_be_pasted() -> None:
         "--resume", hostile["resume"],
     ]  # fmt: skip
     assert shlex.split(found["restore"])[-2:] == ["--restore", hostile["backup"]]
+    assert "resume" in commands_for(ChipAbsent("x", **hostile)), "a resume that could not begin"
+    del hostile["resume"]
     assert commands_for(ChipAbsent("x", **hostile)) == {}
 
 

@@ -6,6 +6,7 @@ flashrom waits a second to get in step with a serprog device, so every run costs
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import re
 import shutil
@@ -30,6 +31,8 @@ from hwflash.units import KIB
 
 pytestmark = pytest.mark.foreign
 
+#: Debian keeps it where a plain user's PATH does not look.
+FLASHROM = shutil.which("flashrom", path=os.environ["PATH"] + ":/usr/sbin")
 #: Part, and what flashrom 1.3 calls it: 8, 16 and 32 MiB of six makers.
 CHIPS = [
     ("W25Q64JV", "W25Q64JV-.Q"),
@@ -86,7 +89,7 @@ class Flashrom:
         serving = self.served.serving
         where = f"dev={serving.node}:115200" if serving.node else f"ip=127.0.0.1:{serving.port}"
         done = subprocess.run(
-            ["flashrom", "-p", f"serprog:{where}", *(["-c", chip] if chip else []), *words],
+            [str(FLASHROM), "-p", f"serprog:{where}", *(["-c", chip] if chip else []), *words],
             capture_output=True,
             text=True,
             timeout=120,
@@ -107,7 +110,7 @@ Serve = Callable[..., Flashrom]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    require(shutil.which("flashrom"), "package flashrom")
+    require(FLASHROM, "package flashrom")
     opened: list[ServedPart] = []
 
     def begin(part: str, **options: object) -> Flashrom:

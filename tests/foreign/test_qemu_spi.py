@@ -66,7 +66,7 @@ MODELS: dict[str, tuple[str, int, str, str, str | None]] = {
     "mx66l51235f": ("c2201a", 64, "MX25L51245G", "catalog", None),
     "mt25ql512ab": ("20ba20", 64, "MT25QL512ABB", "catalog", None),
     "mx66l1g45g": ("c2201b", 128, "SFDP-c2201b", "sfdp", None),
-    "w25q01jvq": ("ef4021", 128, "W25Q01JV", "sfdp", None),
+    "w25q01jvq": ("ef4021", 128, "W25Q01JV", "override", "W25Q01JV"),
 }
 
 

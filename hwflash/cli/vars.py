@@ -1,0 +1,299 @@
+"""``hwflash vars``: the UEFI variables of an image, a chip or a board."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hwflash.cli import params, runner
+from hwflash.errors import UsageError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from hwflash.jobs.opening import Request
+    from hwflash.jobs.source import Source
+    from hwflash.jobs.uefi_read import Reading
+    from hwflash.uefi.find import Found
+    from hwflash.uefi.records import Record
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Characters of a value in the table.
+VALUE_WIDTH = 120
+#: Anomalies of one store that are printed; all are in the JSON result.
+ANOMALIES = 20
+
+
+class GuidType(click.ParamType["UUID"]):
+    """A GUID, or the well-known name of one."""
+
+    name = "guid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse text."""
+        from hwflash.uefi.guids import parse_guid
+
+        try:
+            return parse_guid(value) if isinstance(value, str) else value
+        except UsageError as exc:
+            self.fail(exc.message, param, ctx)
+
+
+GUID = GuidType()
+
+
+def source_options(function: F) -> F:
+    """SOURCE, and what is to be known of a chip behind a programmer."""
+    for option in reversed(_SOURCE_OPTIONS):
+        function = option(function)
+    return function
+
+
+_SOURCE_OPTIONS: list[Callable[[Any], Any]] = [
+    click.argument("source", metavar="SOURCE"),
+    click.option(
+        "-b", "--board", type=params.BoardName(),
+        help="Board whose [nvram] says where the store is.",
+    ),
+    click.option("-c", "--chip", type=params.PartName(), help="Insist on this part."),
+    click.option("--chip-file", type=params.PATH, help="TOML file that describes parts."),
+    click.option("--size", type=params.SIZE, help="Insist on this chip size, such as 16M."),
+    click.option("-f", "--frequency", type=params.FREQUENCY, help="Highest SCK, such as 10M."),
+    click.option(
+        "--allow-voltage", is_flag=True,
+        help="The chip takes less than 3.3 V and is properly level-shifted.",
+    ),
+    click.option("--store", type=params.SIZE, help="Only the store at this offset."),
+    click.option(
+        "--full", is_flag=True,
+        help="Search every byte, and not only where a board or the headers say.",
+    ),
+    params.json_option,
+]  # fmt: skip
+
+
+@contextmanager
+def opened(run: runner.Run, text: str, options: dict[str, Any]) -> Generator[Source]:
+    """Open the SOURCE of a command."""
+    from hwflash.jobs.source import open_source
+
+    def request() -> Request:
+        return params.request({"programmer": None, **options})
+
+    load = partial(params.load_file, run)
+    with open_source(text, options["board"], request, run.console, load) as source:
+        yield source
+
+
+@click.group("vars")
+def command() -> None:
+    """Look at the UEFI variables in SOURCE: an image, a programmer URL, or board:NAME."""
+
+
+@command.command("list")
+@source_options
+@click.option("--all", "every", is_flag=True, help="Deleted and half-written records too.")
+@click.option("--hex", "dump", is_flag=True, help="Show the bytes of every value.")
+@runner.command("vars list")
+def list_(
+    run: runner.Run,
+    source: str,
+    every: bool,
+    dump: bool,
+    store: int | None,
+    full: bool,
+    **options: Any,
+) -> runner.Outcome:
+    """List the variables, with their values decoded, and how full the store is."""
+    from hwflash.jobs.uefi_read import chosen, store_keys, variable_keys
+
+    reading, chip = _read(run, source, options, full)
+    stores: list[dict[str, Any]] = []
+    variables: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for found in chosen(reading, store):
+        stores.append(store_keys(found))
+        records = _records(found, every)
+        if run.console.json_lines:
+            variables += [variable_keys(found, record) for record in records]
+        else:
+            lines += ([""] if lines else []) + _store_lines(found)
+            lines += _table(records, every, dump)
+    facts = {"stores": stores, "variables": variables, "searched": reading.searched,
+             "bytes_read": reading.bytes_read}  # fmt: skip
+    # One line for all: a store can have tens of thousands of records.
+    return runner.Outcome(facts | chip, ["\n".join(lines)])
+
+
+@command.command("get")
+@source_options
+@click.argument("name")
+@click.option("--guid", type=GUID, help="Vendor of the variable: a GUID or its well-known name.")
+@click.option("--hex", "dump", is_flag=True, help="Show the bytes of the value.")
+@click.option(
+    "--raw",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Write the bytes of the value to this file; - is stdout.",
+)
+@runner.command("vars get")
+def get(
+    run: runner.Run,
+    source: str,
+    name: str,
+    guid: UUID | None,
+    dump: bool,
+    raw: Path | None,
+    store: int | None,
+    full: bool,
+    **options: Any,
+) -> runner.Outcome:
+    """Show the variable NAME."""
+    from hwflash.jobs.uefi_read import decoded_value, select, variable_keys
+
+    if str(raw) == "-" and run.console.json_lines:
+        raise UsageError("--json and --raw - both want stdout", code="usage.selection")
+    if str(raw) == "-" and sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise UsageError("standard output is closed", code="usage.selection")
+    reading, chip = _read(run, source, options, full)
+    hit = select(reading, name, guid, store)
+    value = decoded_value(hit.record)
+    keys = {"variable": variable_keys(hit.found, hit.record, value)}
+    lines = _variable_lines(hit.record) + [f"  {line}" for line in value.lines or (value.summary,)]
+    if value.fault:
+        lines.append(f"  note: {value.fault}")
+    if dump:
+        lines += hex_lines(hit.record.data, "  ")
+    if raw is not None:
+        _save(raw, hit.record.data)
+    if str(raw) == "-":
+        for line in lines[:1]:
+            run.console.talk(line)
+        lines = []
+    return runner.Outcome(keys | chip, lines)
+
+
+def _read(
+    run: runner.Run, source: str, options: dict[str, Any], full: bool
+) -> tuple[Reading, dict[str, Any]]:
+    """The stores of a source, and the counters of the programmer they came over."""
+    from hwflash.jobs.source import ChipSource
+    from hwflash.jobs.uefi_read import read_stores
+
+    with opened(run, source, options) as place:
+        reading = read_stores(place, run.console, run.cancel, full=full)
+        stats = {"stats": place.session.stats()} if isinstance(place, ChipSource) else {}
+    return reading, {"source": source, **stats}
+
+
+def _save(raw: Path, data: bytes) -> None:
+    if str(raw) == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    from hwflash.errors import EnvironmentFault
+
+    try:
+        raw.write_bytes(data)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{raw} cannot be written: {error.strerror or error}",
+            code="environment.unwritable",
+            file=str(raw),
+            errno=error.errno,
+        ) from error
+
+
+# --- for people -----------------------------------------------------------------------------
+
+
+def _records(found: Found, every: bool) -> tuple[Record, ...]:
+    if found.store is None:
+        return ()
+    return found.store.records if every else found.store.live
+
+
+def _store_lines(found: Found) -> list[str]:
+    store = found.store
+    where = f"0x{found.base:06X}, {found.length:,} bytes, layout {found.areas.layout}"
+    if store is None:
+        lines = [f"no variable store in the volume at {where}"]
+    else:
+        usage = store.usage
+        spent = f"{usage.used:,} used, {usage.free:,} free, {usage.reclaimable:,} reclaimable"
+        lines = [
+            f"variable store at 0x{store.base:06X} in the volume at {where}",
+            f"  {store.kind}, {store.size:,} bytes: {spent}",
+            f"  {len(store.live)} variables in {len(store.records)} records",
+        ]
+    lines.append(f"  fault-tolerant write: {found.ftw.text}")
+    # What power cuts leave is no news; what is only inferred about the place is.
+    shown = [
+        item
+        for item in found.anomalies
+        if item.severity != "note" or item.code.startswith("areas.")
+    ]
+    lines += [f"  {item.severity}: {item}" for item in shown[:ANOMALIES]]
+    if shown[ANOMALIES:]:
+        lines.append(f"  and {len(shown) - ANOMALIES} more; --json lists all")
+    return lines
+
+
+def _table(records: tuple[Record, ...], every: bool, dump: bool) -> list[str]:
+    from hwflash.jobs.uefi_read import decoded_value
+    from hwflash.uefi.guids import describe
+    from hwflash.uefi.records import short_attributes
+    from hwflash.uefi.window import printable
+
+    names = [printable(record.name) or "-" for record in records]
+    vendors = [describe(record.guid) for record in records]
+    wide = min(max(map(len, names), default=0), 40)
+    wider = max(map(len, vendors), default=0)
+    lines: list[str] = []
+    for record, name, vendor in zip(records, names, vendors, strict=True):
+        place = f"0x{record.offset:06X}  {record.state_name:<21}  " if every else ""
+        attributes = short_attributes(record.attributes)
+        lines.append(
+            f"  {place}{name:<{wide}}  {vendor:<{wider}}  {attributes:<11}  "
+            f"{len(record.data):>6}  {_shortened(decoded_value(record).summary)}".rstrip()
+        )
+        if dump:
+            lines += hex_lines(record.data, "      ")
+    return lines
+
+
+def _variable_lines(record: Record) -> list[str]:
+    from hwflash.uefi.guids import guid_name
+    from hwflash.uefi.records import attribute_names
+    from hwflash.uefi.window import printable
+
+    vendor = guid_name(record.guid)
+    lines = [
+        f"{printable(record.name)}: {len(record.data):,} bytes at 0x{record.data_offset:06X}",
+        f"  vendor      {record.guid}" + (f" ({vendor})" if vendor else ""),
+        f"  attributes  {', '.join(attribute_names(record.attributes))}",
+        f"  state       {record.state_name}, record at 0x{record.offset:06X}",
+    ]
+    if not record.time.is_zero:
+        lines.append(f"  time stamp  {record.time}")
+    return lines
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= VALUE_WIDTH else text[: VALUE_WIDTH - 3] + "..."
+
+
+def hex_lines(data: bytes, indent: str) -> list[str]:
+    """A hex dump, 16 bytes a line, offsets within the value."""
+    lines: list[str] = []
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        text = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in row)
+        lines.append(f"{indent}{at:04x}  {row.hex(' '):<47}  {text}")
+    return lines

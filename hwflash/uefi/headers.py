@@ -1,0 +1,92 @@
+"""Recognising volume and store headers in an image, whole or damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from hwflash.uefi.areas import KNOWN, known_layout, work_space_at
+from hwflash.uefi.guids import AUTHENTICATED_STORE, NV_VOLUME, PLAIN_STORE
+from hwflash.uefi.layouts import STORE_HEADER, VOLUME_HEADER
+from hwflash.uefi.store import FORMATTED
+from hwflash.uefi.volume import SIGNATURE, USUAL_HEADER, FirmwareVolume, parse_volume
+from hwflash.uefi.window import Window
+
+#: Signatures looked at in one image; an image full of them must not take seconds.
+HIT_LIMIT: Final = 2048
+#: No NV volume seen is larger than 1 MiB; beyond this a length is not believed.
+VOLUME_LIMIT: Final = 16 << 20
+
+
+def volume_hits(window: Window) -> Iterator[int]:
+    """Image offsets of NV volume headers: GUID and signature in their places."""
+    data = window.data
+    for at in _hits(data, NV_VOLUME.bytes_le):
+        start = at - 16
+        whole = start >= 0 and start + VOLUME_HEADER.size <= len(data)
+        if whole and data[start + 40 : start + 44] == SIGNATURE:
+            yield window.base + start
+
+
+def store_hits(window: Window) -> Iterator[int]:
+    """Image offsets of what looks like a store header, and not like a GUID in some code."""
+    for guid in (AUTHENTICATED_STORE, PLAIN_STORE):
+        for at in _hits(window.data, guid.bytes_le):
+            head = window.data[at : at + STORE_HEADER.size]
+            if len(head) < STORE_HEADER.size:
+                continue
+            size, form = int.from_bytes(head[16:20], "little"), head[20]
+            usual = any(size == known.store_size for known in KNOWN)
+            if usual or (form == FORMATTED and STORE_HEADER.size < size <= VOLUME_LIMIT):
+                yield window.base + at
+
+
+def _hits(data: bytes, needle: bytes) -> Iterator[int]:
+    at = data.find(needle)
+    for _ in range(HIT_LIMIT):
+        if at < 0:
+            return
+        yield at
+        at = data.find(needle, at + 1)
+
+
+def volume_at(window: Window, base: int, *, damaged: bool = False) -> FirmwareVolume | None:
+    """The NV volume header at an offset; a damaged one may lack GUID or signature."""
+    if not window.has(base, VOLUME_HEADER.size):
+        return None
+    volume = parse_volume(window, base)
+    half = volume.signature == SIGNATURE or volume.file_system == NV_VOLUME
+    return volume if volume.is_nv or (damaged and half) else None
+
+
+def is_store(window: Window, offset: int) -> bool:
+    """Whether a store's signature is at an offset."""
+    return window.has(offset, STORE_HEADER.size) and window.at(offset, 16) in (
+        AUTHENTICATED_STORE.bytes_le,
+        PLAIN_STORE.bytes_le,
+    )
+
+
+def store_end(window: Window, header: int, end: int) -> int:
+    """Image offset behind a store, as far as its header can be believed."""
+    if is_store(window, header):
+        size = int.from_bytes(window.at(header + 16, 4), "little")
+        if STORE_HEADER.size <= size <= end - header:
+            return header + size
+    return min(header + STORE_HEADER.size, end)
+
+
+def volume_end(window: Window, volume: FirmwareVolume) -> int:
+    """Image offset behind a volume; by the store's size where its own is not believed."""
+    believed = volume.header_length <= volume.length <= VOLUME_LIMIT
+    if believed and (volume.checksum_ok or known_layout(volume.length)):
+        return volume.base + volume.length
+    header = volume.base + USUAL_HEADER
+    size = int.from_bytes(window.at(header + 16, 4), "little") if is_store(window, header) else 0
+    for known in KNOWN:
+        place = volume.base + known.work.address
+        if known.store_size == size and work_space_at(window, place, window.end) is not None:
+            return volume.base + known.length
+    if believed:
+        return min(volume.base + volume.length, window.end)
+    return min(max(header + size, header + STORE_HEADER.size), window.end)
