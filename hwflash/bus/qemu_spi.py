@@ -103,18 +103,13 @@ class QemuSpiBus:
         self.model = model
         self._program, self.version = _suitable(find_program(program), model)
         self._silence = silence
-        self._clock = SckClock()
+        self.clock = SckClock()
         self._stats = BusStats()
-        self._frequency = DEFAULT_FREQUENCY
+        self.frequency = DEFAULT_FREQUENCY
         self.set_frequency(frequency)
         self._wide = False
         self._closed = False
         self.machine = self._open(image)
-
-    @property
-    def clock(self) -> SckClock:
-        """The time: SCK periods and waits."""
-        return self._clock
 
     @property
     def stats(self) -> BusStats:
@@ -124,11 +119,6 @@ class QemuSpiBus:
         self._stats.bytes_out, self._stats.bytes_in = qtest.sent, qtest.received
         return self._stats
 
-    @property
-    def frequency(self) -> float:
-        """SCK in hertz, as the clock counts it."""
-        return self._frequency
-
     def set_frequency(self, hertz: float, /) -> None:
         """Count by another SCK; any is possible.
 
@@ -137,7 +127,7 @@ class QemuSpiBus:
         """
         if hertz <= 0:
             raise UsageError(f"{hertz:g} Hz is no clock", code="usage.frequency", frequency=hertz)
-        self._frequency = hertz
+        self.frequency = hertz
 
     def execute(self, ops: Sequence[Op], /) -> list[bytes]:
         """Carry out a batch; see `hwflash.bus.spi.SpiBus.execute`.
@@ -165,7 +155,7 @@ class QemuSpiBus:
                 waits += max(op.seconds, 0.0)
         answers = self.machine.execute(commands)
         self._stats.sck_bytes += bits // 8
-        self._clock.sleep(bits / self._frequency + waits)
+        self.clock.sleep(bits / self.frequency + waits)
         return [b"".join(base64.b64decode(answers[i]) for i in place) for place in places]
 
     def close(self) -> None:

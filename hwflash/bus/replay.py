@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hwflash.bus.abilities import NO_LIMITS, Limits
-from hwflash.bus.spi import BusStats, Clock, Op, Transfer
+from hwflash.bus.spi import BusStats, Op, Transfer
 from hwflash.bus.trace import VERSION, decode_bytes, encode_op, encode_sck
 from hwflash.errors import EnvironmentFault, ImageError, ProgrammerError
 from hwflash.units import format_hz
@@ -64,34 +64,14 @@ class ReplayBus:
         header = self._lines[0] if self._lines else {}
         if header.get("trace") != VERSION or not isinstance(header.get("frequency"), float):
             raise self._malformed(1, f"it has no header of version {VERSION}")
-        self._frequency = float(header["frequency"])
+        self.frequency = float(header["frequency"])
         limits = header.get("limits")
-        self._limits = Limits(*limits) if limits else NO_LIMITS
+        self.limits = Limits(*limits) if limits else NO_LIMITS
         self.simulated = bool(header.get("simulated"))
         self._next = 1
-        self._clock = ReplayClock()
-        self._stats = BusStats()
+        self.clock = ReplayClock()
+        self.stats = BusStats()
         self._failed = False
-
-    @property
-    def clock(self) -> Clock:
-        """Recorded time."""
-        return self._clock
-
-    @property
-    def stats(self) -> BusStats:
-        """Bytes clocked; a replay has no transfers."""
-        return self._stats
-
-    @property
-    def frequency(self) -> float:
-        """SCK of the recorded bus."""
-        return self._frequency
-
-    @property
-    def limits(self) -> Limits:
-        """Longest transfer of the recorded bus."""
-        return self._limits
 
     def execute(self, ops: Sequence[Op], /) -> list[bytes]:
         """Answer a batch from the next line.
@@ -104,7 +84,7 @@ class ReplayBus:
         line, number = self._match([encode_op(op) for op in ops])
         dealt = self._answers(number, line, ops)
         self._next += 1
-        self._clock.set(float(line.get("time", 0.0)))
+        self.clock.set(float(line.get("time", 0.0)))
         return dealt
 
     def set_frequency(self, hertz: float, /) -> None:
@@ -112,7 +92,7 @@ class ReplayBus:
         line, number = self._match([encode_sck(hertz)])
         if not isinstance(line.get("frequency"), (int, float)):
             raise self._malformed(number, "it has no frequency")
-        self._frequency = float(line["frequency"])
+        self.frequency = float(line["frequency"])
         self._next += 1
 
     def close(self) -> None:
@@ -176,7 +156,7 @@ class ReplayBus:
             if isinstance(op, Transfer):
                 if len(answer) != op.read:
                     raise self._malformed(number, f"an answer has {len(answer)} bytes")
-                self._stats.sck_bytes += len(op.write) + op.read
+                self.stats.sck_bytes += len(op.write) + op.read
         return dealt
 
     def _differs(

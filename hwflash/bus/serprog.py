@@ -16,7 +16,7 @@ from hwflash.bus import serprog_protocol as sp
 from hwflash.bus.abilities import Limits
 from hwflash.bus.links import Link
 from hwflash.bus.serprog_exchange import Command, Exchange, Refused
-from hwflash.bus.spi import BusStats, Clock, Op, RealClock, Transfer
+from hwflash.bus.spi import BusStats, Op, RealClock, Transfer
 from hwflash.errors import ProgrammerBusy, ProgrammerError, ProgrammerLost
 
 _log = logging.getLogger(__name__)
@@ -55,22 +55,22 @@ class SerprogBus:
         sync_timeout: float = SYNC_TIMEOUT,
     ) -> None:
         self._link = link
-        self._clock = RealClock()
-        self._stats = BusStats()
+        self.clock = RealClock()
+        self.stats = BusStats()
         self._broken: ProgrammerError | None = None
         self._closed = False
         self._drives = False
-        self._exchange = Exchange(link, self._stats, timeout=timeout, sync_timeout=sync_timeout)
+        self._exchange = Exchange(link, self.stats, timeout=timeout, sync_timeout=sync_timeout)
         self.device_name = ""
         try:
             self._synchronise()
             self._offered = self._commands()
             self._require_spi()
             self._exchange.serial_buffer = self._serial_buffer()
-            self._limits = self._query_limits()
+            self.limits = self._query_limits()
             self.device_name = self._query_name()
             self._delays = self._prepare_delays()
-            self._frequency = frequency
+            self.frequency = frequency
             self.set_frequency(frequency)
             self._enable_pins()
         except BaseException:
@@ -78,26 +78,6 @@ class SerprogBus:
             raise
 
     # --- the protocol -----------------------------------------------------------------------
-
-    @property
-    def clock(self) -> Clock:
-        """The computer's clock."""
-        return self._clock
-
-    @property
-    def stats(self) -> BusStats:
-        """What was carried so far; ``usb_out`` and ``usb_in`` count writes and reads."""
-        return self._stats
-
-    @property
-    def frequency(self) -> float:
-        """SCK in hertz: as the device says, else as it was asked for."""
-        return self._frequency
-
-    @property
-    def limits(self) -> Limits:
-        """The longest transfer, as the device says."""
-        return self._limits
 
     def execute(self, ops: Sequence[Op], /) -> list[bytes]:
         """Carry out a batch; see `hwflash.bus.spi.SpiBus.execute`.
@@ -121,7 +101,7 @@ class SerprogBus:
         for op in ops:
             dealt.append(next(answers) if isinstance(op, Transfer) else b"")
             if isinstance(op, Transfer):
-                self._stats.sck_bytes += len(op.write) + op.read
+                self.stats.sck_bytes += len(op.write) + op.read
         return dealt
 
     def set_frequency(self, hertz: float, /) -> None:
@@ -139,7 +119,7 @@ class SerprogBus:
         except ProgrammerLost as exc:
             self._recover(exc)
             raise
-        self._frequency = float(found or wanted)
+        self.frequency = float(found or wanted)
 
     def close(self) -> None:
         """Let go of the chip's pins and of the link. May be called twice."""
@@ -284,7 +264,7 @@ class SerprogBus:
         answers: list[bytes] = []
         for op in ops:
             if isinstance(op, Transfer):
-                seconds = 8 * (len(op.write) + op.read) / self._frequency
+                seconds = 8 * (len(op.write) + op.read) / self.frequency
                 command = Command(sp.spiop(op.write, op.read), op.read, seconds, wanted=True)
                 self._exchange.post(command)
             elif op.seconds > 0 and self._delays:
@@ -292,7 +272,7 @@ class SerprogBus:
                     self._exchange.post(command)
             elif op.seconds > 0:
                 answers += self._exchange.settle()
-                self._clock.sleep(op.seconds)
+                self.clock.sleep(op.seconds)
         return answers + self._exchange.settle()
 
     def _recover(self, error: ProgrammerLost) -> None:
@@ -313,10 +293,10 @@ class SerprogBus:
     def _require_length(self, op: Op) -> None:
         if not isinstance(op, Transfer):
             return
-        if len(op.write) > self._limits.write or op.read > self._limits.read:
+        if len(op.write) > self.limits.write or op.read > self.limits.read:
             raise ProgrammerError(
-                f"{self._link.name} takes {self._limits.write} bytes and gives "
-                f"{self._limits.read} bytes per operation; this one has {len(op.write)} and "
+                f"{self._link.name} takes {self.limits.write} bytes and gives "
+                f"{self.limits.read} bytes per operation; this one has {len(op.write)} and "
                 f"{op.read}",
                 code="programmer.serprog-length",
                 device=self._link.name,

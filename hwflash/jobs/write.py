@@ -29,6 +29,7 @@ from hwflash.flash.plan import Plan, Window, content_hash, make_plan
 from hwflash.jobs.known import first_stranger, from_journal, spot_check
 from hwflash.jobs.prepare import (
     Job,
+    Prepared,
     WriteOptions,
     kept_ranges,
     prepare,
@@ -107,17 +108,10 @@ def write(
     if options.confirm is not None and not options.confirm(plan):
         raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup.path))
     cancel.check()
-    facts = {
-        "programmer": session.programmer.url,
-        "jedec_id": session.chip.jedec_id.hex(),
-        "unique_id": session.unique_id(),
-        "backup": str(backup.path),
-    }
-    journal = Journal.create(
-        options.state / "jobs", plan, [window.new for window in prepared.windows], facts
-    )
+    unique_id = session.unique_id()
+    journal = _begin(job, prepared, unique_id, backup.path)
     mismatches = _execute(job, plan, prepared.windows, journal, backup.path, plan.changed)
-    _supersede(job, journal, [target.range for target in targets], facts["unique_id"])
+    _supersede(job, journal, [target.range for target in targets], unique_id)
     return replace(
         result,
         executed=True,
@@ -126,6 +120,18 @@ def write(
         backup=backup.path,
         seconds=session.seconds,
     )
+
+
+def _begin(job: Job, prepared: Prepared, unique_id: str | None, backup: Path) -> Journal:
+    """Start the journal: from here on the write can be resumed."""
+    facts = {
+        "programmer": job.session.programmer.url,
+        "jedec_id": job.session.chip.jedec_id.hex(),
+        "unique_id": unique_id,
+        "backup": str(backup),
+    }
+    target = [window.new for window in prepared.windows]
+    return Journal.create(job.options.state / "jobs", prepared.plan, target, facts)
 
 
 def resume(
@@ -152,12 +158,7 @@ def resume(
     places = [place for place, _ in target]
     contents = _content_to_resume(job, record, places)
     windows = [
-        Window(
-            place.address,
-            old,
-            new,
-            tuple(item for item in record.unfinished if place.contains(item)),
-        )
+        Window(place.address, old, new, tuple(filter(place.contains, record.unfinished)))
         for (place, new), old in zip(target, contents, strict=True)
     ]
     plan = make_plan(session.chip.part, session.flash.geometry, windows, kept_ranges(job))

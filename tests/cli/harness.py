@@ -7,7 +7,11 @@ import io
 import json
 import re
 import shlex
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -194,3 +198,35 @@ def check_json(answer: Answer) -> None:
         assert fault is None, f"{fault.json_path}: {fault.message[:300]}"
     assert answer.result["exit_code"] == answer.code
     assert answer.result["ok"] == (answer.code == 0)
+
+
+HWFLASH = [sys.executable, "-c", "from hwflash.cli.main import main; main()"]
+
+
+@contextmanager
+def serving(kind: str, *words: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A server, and its lines up to the one that says where it listens."""
+    process = subprocess.Popen(
+        [*HWFLASH, "serve", kind, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        lines: list[str] = []
+        while not lines or f"{kind}://" not in lines[-1]:
+            lines.append(process.stdout.readline())
+            assert lines[-1], process.communicate()
+        yield process, lines
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def stop(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[str, str]:
+    process.send_signal(number)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 0, err
+    return out, err

@@ -7,49 +7,18 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Bench, validator
-
-HWFLASH = [sys.executable, "-c", "from hwflash.cli.main import main; main()"]
-
-
-@contextmanager
-def serving(*words: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A server, and its lines up to the one that says where it listens."""
-    process = subprocess.Popen(
-        [*HWFLASH, "serve", "serprog", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        lines: list[str] = []
-        while not lines or "serprog://" not in lines[-1]:
-            lines.append(process.stdout.readline())
-            assert lines[-1], process.communicate()
-        yield process, lines
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def stop(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[str, str]:
-    process.send_signal(number)
-    out, err = process.communicate(timeout=10)
-    assert process.returncode == 0, err
-    return out, err
+from harness import HWFLASH, Bench, serving, stop, validator
 
 
 def test_json_lines(bench: Bench) -> None:
-    with serving("-p", "sim://w25q80", "--listen", "127.0.0.1:0", "--json") as (process, lines):
+    with serving("serprog", "-p", "sim://w25q80", "--listen", "127.0.0.1:0", "--json") as (
+        process,
+        lines,
+    ):
         announced = json.loads(lines[-1])
         url: str = announced["context"]["url"]
         port: int = announced["context"]["port"]
@@ -74,7 +43,7 @@ def test_json_lines(bench: Bench) -> None:
 def test_what_is_written_through_it_is_on_the_chip(bench: Bench) -> None:
     bench.fill(3)
     data = bench.file("data", b"through the wire" * 300)
-    with serving("-p", bench.url(), "--listen", "127.0.0.1:0") as (process, lines):
+    with serving("serprog", "-p", bench.url(), "--listen", "127.0.0.1:0") as (process, lines):
         url = lines[-1].strip()
         assert bench.run("write", "-p", url, "--yes", "--at", "0x4321", data).code == 0
         assert bench.run("verify", "-p", url, "--at", "0x4321", data).code == 0
@@ -85,7 +54,7 @@ def test_what_is_written_through_it_is_on_the_chip(bench: Bench) -> None:
 
 
 def test_pty(bench: Bench) -> None:
-    with serving("-p", "sim://w25q80", "--pty") as (process, lines):
+    with serving("serprog", "-p", "sim://w25q80", "--pty") as (process, lines):
         url = lines[-1].strip()
         node = Path(url.removeprefix("serprog://"))
         assert node.is_char_device()
@@ -95,7 +64,10 @@ def test_pty(bench: Bench) -> None:
 
 
 def test_an_open_address_is_warned_of() -> None:
-    with serving("-p", "sim://w25q80", "--listen", "0.0.0.0:0", "--json") as (process, lines):
+    with serving("serprog", "-p", "sim://w25q80", "--listen", "0.0.0.0:0", "--json") as (
+        process,
+        lines,
+    ):
         warning = next(json.loads(line) for line in lines if json.loads(line)["type"] == "warning")
         assert warning["context"]["code"] == "serve.open"
         stop(process)
@@ -132,7 +104,7 @@ def test_a_server_that_dies_in_the_middle_of_a_write(bench: Bench) -> None:
     """Exit 6 or 3, never 0, and the message says what is known of the chip."""
     bench.fill(3)
     data = bench.file("data", os.urandom(512 * 1024))
-    with serving("-p", bench.url(), "--listen", "127.0.0.1:0") as (process, lines):
+    with serving("serprog", "-p", bench.url(), "--listen", "127.0.0.1:0") as (process, lines):
         url = lines[-1].strip()
         writer = subprocess.Popen(
             [*HWFLASH, "write", "-p", url, "--yes", "--at", "0", str(data),

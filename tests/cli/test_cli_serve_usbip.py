@@ -5,55 +5,23 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import usb.core
-from harness import Bench, validator
+from harness import Bench, serving, stop, validator
 from usbip_client import UsbipBackend, UsbipClient, submit
 
 from hwflash.bus.ftdi import Ft232hBus
 from hwflash.chip import catalog
 from hwflash.flash.nor import NorFlash
 
-HWFLASH = [sys.executable, "-c", "from hwflash.cli.main import main; main()"]
-
-
-@contextmanager
-def serving(*words: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A server, and its lines up to the one that says where it listens."""
-    process = subprocess.Popen(
-        [*HWFLASH, "serve", "usbip", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        lines: list[str] = []
-        while not lines or "usbip://" not in lines[-1]:
-            lines.append(process.stdout.readline())
-            assert lines[-1], process.communicate()
-        yield process, lines
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def stop(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[str, str]:
-    process.send_signal(number)
-    out, err = process.communicate(timeout=10)
-    assert process.returncode == 0, err
-    return out, err
-
 
 def test_json_lines(bench: Bench) -> None:
-    with serving("-p", "sim://w25q80", "--listen", "127.0.0.1:0", "--json") as (process, lines):
+    with serving("usbip", "-p", "sim://w25q80", "--listen", "127.0.0.1:0", "--json") as (
+        process,
+        lines,
+    ):
         announced = json.loads(lines[-1])
         assert announced["message"] == "listening"
         port: int = announced["context"]["port"]
@@ -76,7 +44,7 @@ def test_json_lines(bench: Bench) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_a_client_programs_is_in_the_image(bench: Bench, number: int) -> None:
     bench.fill(b"\xff" * bench.size)
-    with serving("-p", bench.url(), "--listen", "127.0.0.1:0") as (process, lines):
+    with serving("usbip", "-p", bench.url(), "--listen", "127.0.0.1:0") as (process, lines):
         port = int(lines[-1].removesuffix("/1-1\n").rpartition(":")[2])
         client = UsbipClient(port)
         backend = UsbipBackend(client)
@@ -94,7 +62,10 @@ def test_what_a_client_programs_is_in_the_image(bench: Bench, number: int) -> No
 
 
 def test_an_open_address_is_warned_of() -> None:
-    with serving("-p", "sim://w25q80", "--listen", "0.0.0.0:0", "--json") as (process, lines):
+    with serving("usbip", "-p", "sim://w25q80", "--listen", "0.0.0.0:0", "--json") as (
+        process,
+        lines,
+    ):
         warning = next(json.loads(line) for line in lines if json.loads(line)["type"] == "warning")
         assert warning["context"]["code"] == "serve.open"
         stop(process)

@@ -1,6 +1,4 @@
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from support import DieBus, Rig, failure, small_chip
@@ -22,7 +20,6 @@ from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.session import Session
 from hwflash.units import KIB, MIB
 
-DATA = Path(catalog.__file__).parent / "data" / "sfdp"
 W25Q128 = catalog.load().by_name("W25Q128JV").chip
 TABLES = dumps.load("W25Q128JV").sfdp
 
@@ -187,10 +184,7 @@ def test_broken_tables_with_and_without_the_catalog() -> None:
 
 def test_a_chip_that_is_no_nor_flash_is_refused_unless_named() -> None:
     """CYRS17B512: its own tables say what makes it unusable; a catalog entry does not help."""
-    names = [p.stem for p in DATA.glob("*.json") if "CYRS" in p.stem]
-    if not names:
-        pytest.skip("no such dump here")
-    table = bytes.fromhex(json.loads((DATA / f"{names[0]}.json").read_text())["sfdp"])
+    table = dumps.load("CYRS17B512").sfdp
     for candidates in (nobody, knows(W25Q128)):
         with pytest.raises(ChipUnsupported):
             identify(DieBus(W25Q128, sfdp=table), candidates)
@@ -200,7 +194,7 @@ def test_a_chip_that_is_no_nor_flash_is_refused_unless_named() -> None:
 
 def test_a_hybrid_chip_is_asked_which_sector_map_is_in_force() -> None:
     """SEMPER: configuration registers, read by 65h with 3 address bytes and 8 dummy clocks."""
-    table = bytes.fromhex(json.loads((DATA / "S28HS512T-model.json").read_text())["sfdp"])
+    table = dumps.load("S28HS512T-model").sfdp
     maps = set()
     for register in (b"\x00", b"\x08"):
         bus = answering({b"\x65": [register]}, sfdp=table)
