@@ -23,8 +23,8 @@ def chip_keys(chip: Chip, tables: sfdp.Sfdp | None, source: str) -> dict[str, An
                 "size": kind.size,
                 "opcode": kind.opcode,
                 "opcode_4byte": kind.opcode_4byte,
-                "typical_seconds": kind.time.typical,
-                "maximum_seconds": kind.time.maximum,
+                "typical_seconds": round(kind.time.typical, 9),
+                "maximum_seconds": round(kind.time.maximum, 9),
             }
             for kind in chip.erase_types
         ],
@@ -42,8 +42,8 @@ def chip_keys(chip: Chip, tables: sfdp.Sfdp | None, source: str) -> dict[str, An
             "opcodes": chip.addressing.opcodes,
         },
         "page_program_seconds": {
-            "typical": chip.page_program.typical,
-            "maximum": chip.page_program.maximum,
+            "typical": round(chip.page_program.typical, 9),
+            "maximum": round(chip.page_program.maximum, 9),
         },
         "voltage": list(chip.voltage) if chip.voltage else None,
         "quirks": sorted(chip.quirks),
