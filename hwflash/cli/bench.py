@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "parts",
     type=params.PartName(),
     multiple=True,
-    default=("W25Q128JV",),
+    default=("W25Q128JV", "MX25L12835F", "SST26VF064B"),
     show_default=True,
     help="Part to simulate; repeatable.",
 )

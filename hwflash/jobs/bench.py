@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from hwflash.chip import catalog
 from hwflash.chip.model import Chip
+from hwflash.errors import ReferenceFailed
 from hwflash.flash.device import Geometry
 from hwflash.flash.plan import Window, make_plan
 from hwflash.jobs.opening import Request
@@ -146,11 +147,11 @@ class Bench:
         blank = b"\xff" * size
         read_all = self._limits.read(size)
         yield self._measure(
-            "read all", self._old, read_all, size, lambda it: it.flash.read(0, size)
+            "read all", self._old, self._old, read_all, size, lambda it: it.flash.read(0, size)
         )
         yield self._measure(
-            "program blank", blank, self._limits.program(size), size,
-            lambda it: it.flash.program(0, self._new),
+            "program blank", blank, self._new, self._limits.program(size), size,
+            self._program_all,
         )  # fmt: skip
         yield self._write("write to blank", blank, self._new, size, read_all * 2)
         yield self._write("rewrite random", self._old, self._new, size, read_all * 2)
@@ -167,6 +168,10 @@ class Bench:
         grown[start : start + page] = random.Random(3).randbytes(page)  # noqa: S311
         yield self._write("append a variable", store, bytes(grown), page, read_all)
 
+    def _program_all(self, session: Session) -> None:
+        with session.flash.unlocked():
+            session.flash.program(0, self._new)
+
     def _write(self, job: str, old: bytes, new: bytes, length: int, reads: float) -> Row:
         def run(session: Session) -> None:
             with tempfile.TemporaryDirectory() as folder:
@@ -174,10 +179,16 @@ class Bench:
                 write(session, [Segment(0, new)], options, NullReporter(), CancelToken())
 
         limit = reads + self._limits.change(old, new)
-        return self._measure(job, old, limit, length, run)
+        return self._measure(job, old, new, limit, length, run)
 
     def _measure(
-        self, job: str, content: bytes, limit: float, length: int, run: Callable[[Session], object]
+        self,
+        job: str,
+        content: bytes,
+        expected: bytes,
+        limit: float,
+        length: int,
+        run: Callable[[Session], object],
     ) -> Row:
         with self._session(content) as session:
             started, stats = session.seconds, session.stats()
@@ -185,12 +196,17 @@ class Bench:
             run(session)
             cpu = time.process_time() - cpu
             after = session.stats()
+            seconds = session.seconds - started
+            if session.flash.read(0, len(expected)) != expected:
+                raise ReferenceFailed(
+                    f"{job} left other content than it should", code="bench.wrong-content", job=job
+                )
             return Row(
                 who="hwflash",
                 part=self.chip.part,
                 job=job,
                 bytes=length,
-                seconds=round(session.seconds - started, 6),
+                seconds=round(seconds, 6),
                 limit=round(limit, 6),
                 usb=sum(after[key] - stats[key] for key in ("usb_out", "usb_in")),
                 erases=sum(after["erases"].values()),

@@ -30,7 +30,8 @@ def peer_rows(part: str, frequency: float) -> list[Row]:
         frequency: SCK in hertz.
 
     Raises:
-        EnvironmentFault: pyspiflash is not installed (``bench.no-peer``).
+        EnvironmentFault: pyspiflash is not installed (``bench.no-peer``), or does not know
+            the part (``bench.peer-unknown``).
     """
     try:
         serialflash: Any = importlib.import_module("spiflash.serialflash")
@@ -52,7 +53,12 @@ def peer_rows(part: str, frequency: float) -> list[Row]:
     controller = spi.SpiController()
     try:
         controller.configure(simulated.device)
-        flash = serialflash.SerialFlashManager.get_from_controller(controller, freq=frequency)
+        try:
+            flash = serialflash.SerialFlashManager.get_from_controller(controller, freq=frequency)
+        except serialflash.SerialFlashUnknownJedec as exc:
+            raise EnvironmentFault(
+                f"pyspiflash does not know {part}", code="bench.peer-unknown", part=part
+            ) from exc
         return [
             _measure(
                 simulated, "program blank", limits.program(LENGTH), lambda: flash.write(0, data)

@@ -166,7 +166,7 @@ def resume(
     if plan.steps:
         session.require_unlocked(plan.changed)
         if record.unique_id is None:
-            backup = _back_up_again(job, windows, plan) or backup
+            _back_up_again(job, windows, plan)
     if options.dry_run:
         return WriteResult(plan, False, sum(p.length for p, _ in target), plan.sha256)
     if plan.steps and options.confirm is not None and not options.confirm(plan):
@@ -186,12 +186,14 @@ def resume(
     )
 
 
-def _back_up_again(job: Job, windows: Sequence[Window], plan: Plan) -> Path | None:
-    """Save what a chip without unique id holds: it may be another one after all."""
+def _back_up_again(job: Job, windows: Sequence[Window], plan: Plan) -> None:
+    """Save what a chip without unique id holds: it may be another one after all.
+
+    The way back stays the backup of before the write began.
+    """
     if read_again(job, plan, windows):
         raise BusUnstable("two reads of the chip differ", code="chip.unstable-read")
-    saved = save_what_was_read(job, windows, plan).backup
-    return saved.path if saved is not None else None
+    save_what_was_read(job, windows, plan)
 
 
 def _content_to_resume(job: Job, record: JobRecord, places: Sequence[Range]) -> list[bytes]:
