@@ -91,8 +91,6 @@ def decode(run: runner.Run, file: Path, jedec_id: str) -> runner.Outcome:
     chip = sfdp.to_chip(tables, known, None, "unknown" if str(file) == "-" else file.stem, maker)
     keys: dict[str, Any] = {
         **chip_keys(chip, tables, "sfdp"),
-        "protection": None,
-        "unique_id": None,
         "decoded": sfdp.describe(tables),
     }
     return runner.Outcome(keys, chip_lines(keys))

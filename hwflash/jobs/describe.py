@@ -50,6 +50,8 @@ def chip_keys(chip: Chip, tables: sfdp.Sfdp | None, source: str) -> dict[str, An
         "datasheet": chip.datasheet or None,
         "sfdp": sfdp_keys(tables) if tables is not None else None,
         "source": source,
+        "protection": None,  # only a chip on a bus can tell
+        "unique_id": None,
     }
 
 
