@@ -83,9 +83,7 @@ def test_help_comes_at_once() -> None:
     for _ in range(7):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
-            [sys.executable, "-m", "hwflash", "--help"]
-            if (Path(__file__).parents[1] / "hwflash" / "__main__.py").exists()
-            else [sys.executable, "-c", command("--help")],
+            [sys.executable, "-c", command("--help")],
             capture_output=True, check=True, timeout=60,
         )  # fmt: skip
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,9 +1,8 @@
 """Chips built by hand from their data sheets, and a host that talks to a bare die."""
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
+from hwflash.chip import dumps
 from hwflash.chip.model import (
     Addressing,
     Chip,
@@ -22,15 +21,13 @@ from hwflash.sim.clock import VirtualClock
 from hwflash.sim.die import NorDie
 from hwflash.units import KIB, MIB
 
-SFDP = Path(__file__).parents[2] / "hwflash" / "chip" / "data" / "sfdp"
-
 
 def bits(register: int, *places: int) -> tuple[RegisterBit, ...]:
     return tuple(RegisterBit(register, place) for place in places)
 
 
 def sfdp_table(name: str) -> bytes:
-    return bytes.fromhex(json.loads((SFDP / f"{name}.json").read_text())["sfdp"])
+    return dumps.load(name).sfdp
 
 
 def uniform(size: int, *types: EraseType) -> tuple[EraseRegion, ...]:
