@@ -199,7 +199,7 @@ class NorFlash:
         """
         if self.chip.jedec_id[0] not in UNIQUE_ID_MAKERS:
             return None
-        # One dummy more in the 4-byte mode (W25Q256JV Rev. G §8.2.40).
+        # One dummy byte more in the 4-byte mode, as 256 Mbit Winbond parts want it.
         in_mode = self._commands.width == 4 and not self._commands.dedicated
         command = bytes((opcodes.READ_UNIQUE_ID,)) + bytes(5 if in_mode else 4)
         found = self.bus.execute([Transfer(command, 8)])[0]

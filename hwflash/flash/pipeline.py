@@ -4,7 +4,7 @@ Pages are queued blind, many to a batch: write enable, status, page program, a w
 the typical program time, status. Nothing is read back until the batch is over; the status
 bytes then prove, page by page, what was programmed.
 
-Why this is safe (Ref: W25Q128JV Rev. F §8.2.13, and any SPI NOR data sheet): a busy chip
+Why this is safe (Ref: write enable and page program of any SPI NOR data sheet): a busy chip
 ignores write enable and page program, so a page that takes longer than the wait makes the
 *next* page be skipped; it is never misplaced. A page counts as programmed only when the
 status before it showed WEL = 1 and WIP = 0 exactly, and the page before it was seen to be
