@@ -152,6 +152,20 @@ def read_at(
     return _assemble(window, base, end, None if bare else volume, areas)
 
 
+def read_again(image: bytes | Window, found: Found) -> Found:
+    """The store in the same place, after the image was changed.
+
+    Args:
+        image: the bytes; at least those of the volume.
+        found: what was there before; its areas hold on.
+    """
+    window = image if isinstance(image, Window) else Window(image)
+    volume = volume_at(window, found.base, damaged=True)
+    bare = found.volume is None and is_store(window, found.base)
+    end = found.base + found.length
+    return _assemble(window, found.base, end, None if bare else volume, found.areas)
+
+
 class _Search:
     """One pass over an image: what has been found, and which bytes it has claimed."""
 

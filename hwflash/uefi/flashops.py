@@ -1,0 +1,202 @@
+"""Flash in memory that remembers what is done to it, in order.
+
+Every change of a variable store is first made here. What comes out is a list of primitive
+operations in the one order that survives a power cut at any point; it is shown, counted,
+journalled, and only then carried out on a chip or an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hwflash.errors import ImageError
+from hwflash.uefi.window import Window, filled_with
+from hwflash.units import Range
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Clear bits: afterwards the flash holds ``data`` here.
+
+    Attributes:
+        address: address in the image.
+        data: bytes that stand there afterwards; every bit it sets was set before.
+        why: what this does, in the words of the algorithm.
+    """
+
+    address: int
+    data: bytes
+    why: str = ""
+
+    @property
+    def range(self) -> Range:
+        """What it touches."""
+        return Range(self.address, len(self.data))
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Set one erase block to FF."""
+
+    address: int
+    length: int
+    why: str = ""
+
+    @property
+    def range(self) -> Range:
+        """What it touches."""
+        return Range(self.address, self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Read back before going on: what follows counts on it.
+
+    Attributes:
+        address: address in the image.
+        data: what must stand there.
+    """
+
+    address: int
+    data: bytes
+
+    @property
+    def range(self) -> Range:
+        """What it reads."""
+        return Range(self.address, len(self.data))
+
+
+Operation = Program | Erase | Verify
+
+
+class Flash(Protocol):
+    """What the write paths need; every `hwflash.flash.device.FlashDevice` has it."""
+
+    def read(self, address: int, length: int, /) -> bytes:
+        """``length`` bytes from ``address``."""
+        ...
+
+    def program(self, address: int, data: bytes, /) -> None:
+        """Clear bits."""
+        ...
+
+    def erase(self, address: int, length: int, /) -> None:
+        """Set one erase block to FF."""
+        ...
+
+
+class ShadowFlash:
+    """A part of a flash in memory, and the operations carried out on it so far.
+
+    A program that would set a bit is refused: QEMU's pflash would carry it out, a chip cannot.
+    A program that changes nothing is left out; a verification that nothing follows is not.
+
+    Args:
+        window: the content, and where it lies.
+        erase_size: bytes of the smallest erase block; blocks are counted from address 0.
+    """
+
+    def __init__(self, window: Window, erase_size: int = 0x1000) -> None:
+        self.base = window.base
+        self.erase_size = erase_size
+        self.operations: list[Operation] = []
+        self._data = bytearray(window.data)
+        self._why = ""
+
+    @property
+    def end(self) -> int:
+        """Address behind the last byte."""
+        return self.base + len(self._data)
+
+    def window(self) -> Window:
+        """The content as it is now."""
+        return Window(bytes(self._data), self.base)
+
+    def because(self, why: str) -> None:
+        """Say what the operations that follow are for."""
+        self._why = why
+
+    def read(self, address: int, length: int, /) -> bytes:
+        """``length`` bytes from ``address``."""
+        at = self._at(address, length)
+        return bytes(self._data[at : at + length])
+
+    def program(self, address: int, data: bytes, /) -> None:
+        """Clear bits.
+
+        Raises:
+            ImageError: a bit would have to be set (``uefi.not-erased``).
+        """
+        at = self._at(address, len(data))
+        old = self._data[at : at + len(data)]
+        if old == data:
+            return
+        reached = int.from_bytes(old, "big") & int.from_bytes(data, "big")
+        if reached != int.from_bytes(data, "big"):
+            pairs = zip(old, data, strict=True)
+            bad = next(index for index, (was, want) in enumerate(pairs) if want & ~was)
+            raise ImageError(
+                f"0x{address + bad:06X} holds {old[bad]:02X}; programming cannot make it "
+                f"{data[bad]:02X}, only an erase can",
+                code="uefi.not-erased",
+                offset=address + bad,
+                found=old[bad],
+                wanted=data[bad],
+            )
+        self._data[at : at + len(data)] = data
+        self.operations.append(Program(address, bytes(data), self._why))
+
+    def erase(self, address: int, length: int, /) -> None:
+        """Set whole erase blocks to FF; each is one operation."""
+        at = self._at(address, length)
+        if address % self.erase_size or length % self.erase_size:
+            raise ImageError(
+                f"0x{address:06X}+0x{length:X} are not whole erase blocks of 0x{self.erase_size:X}",
+                code="uefi.erase-blocks",
+                offset=address,
+                length=length,
+                erase_size=self.erase_size,
+            )
+        self._data[at : at + length] = b"\xff" * length
+        for block in range(address, address + length, self.erase_size):
+            self.operations.append(Erase(block, self.erase_size, self._why))
+
+    def erase_unless_blank(self, address: int, length: int) -> None:
+        """Erase those of the erase blocks that hold anything."""
+        for block in range(address, address + length, self.erase_size):
+            if not filled_with(self.read(block, self.erase_size), 0xFF):
+                self.erase(block, self.erase_size)
+
+    def verify(self, address: int, length: int) -> None:
+        """Have the flash read back here before anything else is done to it."""
+        self.operations.append(Verify(address, self.read(address, length)))
+
+    def sync(self) -> None:
+        """Nothing waits to be written."""
+
+    def _at(self, address: int, length: int) -> int:
+        if address < self.base or length < 0 or address + length > self.end:
+            raise ImageError(
+                f"0x{address:06X}+0x{length:X} is outside of what was read "
+                f"(0x{self.base:06X} to 0x{self.end:06X})",
+                code="uefi.truncated",
+                offset=address,
+                length=length,
+            )
+        return address - self.base
+
+
+def carried_out(window: Window, operations: Iterable[Operation]) -> Window:
+    """What a window holds after operations, as NOR flash carries them out."""
+    data = bytearray(window.data)
+    for step in operations:
+        at = step.range.address - window.base
+        if isinstance(step, Program):
+            old = int.from_bytes(data[at : at + len(step.data)], "big")
+            new = old & int.from_bytes(step.data, "big")
+            data[at : at + len(step.data)] = new.to_bytes(len(step.data), "big")
+        elif isinstance(step, Erase):
+            data[at : at + step.length] = b"\xff" * step.length
+    return Window(bytes(data), window.base)
