@@ -130,7 +130,7 @@ class ShadowFlash:
             ImageError: a bit would have to be set (``uefi.not-erased``).
         """
         at = self._at(address, len(data))
-        old = self._data[at : at + len(data)]
+        old = bytes(self._data[at : at + len(data)])
         if old == data:
             return
         reached = int.from_bytes(old, "big") & int.from_bytes(data, "big")
