@@ -231,7 +231,7 @@ def chip_state(error: HwflashError) -> str:
 
 
 def commands_for(error: HwflashError) -> dict[str, str]:
-    """The commands that resume and that restore, where there are any."""
+    """The commands that recover, resume and restore, where there are any."""
     found: dict[str, str] = {}
     if not error.context.get("resume"):
         return found
@@ -241,6 +241,9 @@ def commands_for(error: HwflashError) -> dict[str, str]:
     for name, key in (("resume", "resume"), ("restore", "backup")):
         if error.context.get(key):
             found[name] = shlex.join([*words, f"--{name}", str(error.context[key])])
+    if error.context.get("store"):
+        store = [str(error.context["store"]), *cast("list[str]", error.context.get("options", []))]
+        found["recover"] = shlex.join(["hwflash", "ftw", "recover", *store])
     return found
 
 
@@ -279,7 +282,9 @@ def as_lines(error: HwflashError, *, about_chip: bool = True) -> list[str]:
         lines.append(f"  chip: {facts['chip']}")
     if error.context.get("unfinished"):
         lines.append(f"  still half written: {error.context['unfinished']}")
-    lines += [f"  {name}: {facts[name]}" for name in ("resume", "restore") if name in facts]
+    lines += [
+        f"  {name}: {facts[name]}" for name in ("recover", "resume", "restore") if name in facts
+    ]
     lines.append(f"hint: {facts['hint']}")
     return lines
 
@@ -294,6 +299,7 @@ _HIDDEN: Final = frozenset(
         "known",
         "summary",
         "options",
+        "store",
         "near",
         "unfinished",
     }

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import params, runner
+from hwflash.cli import runner, vars_compare, vars_edit
+from hwflash.cli.stores import GUID, read, source_options
 from hwflash.errors import UsageError
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from hwflash.jobs.opening import Request
-    from hwflash.jobs.source import Source
-    from hwflash.jobs.uefi_read import Reading
     from hwflash.uefi.find import Found
     from hwflash.uefi.records import Record
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 #: Characters of a value in the table.
 VALUE_WIDTH = 120
@@ -31,70 +24,16 @@ VALUE_WIDTH = 120
 ANOMALIES = 20
 
 
-class GuidType(click.ParamType["UUID"]):
-    """A GUID, or the well-known name of one."""
-
-    name = "guid"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Parse text."""
-        from hwflash.uefi.guids import parse_guid
-
-        try:
-            return parse_guid(value) if isinstance(value, str) else value
-        except UsageError as exc:
-            self.fail(exc.message, param, ctx)
-
-
-GUID = GuidType()
-
-
-def source_options(function: F) -> F:
-    """SOURCE, and what is to be known of a chip behind a programmer."""
-    for option in reversed(_SOURCE_OPTIONS):
-        function = option(function)
-    return function
-
-
-_SOURCE_OPTIONS: list[Callable[[Any], Any]] = [
-    click.argument("source", metavar="SOURCE"),
-    click.option(
-        "-b", "--board", type=params.BoardName(),
-        help="Board whose [nvram] says where the store is.",
-    ),
-    click.option("-c", "--chip", type=params.PartName(), help="Insist on this part."),
-    click.option("--chip-file", type=params.PATH, help="TOML file that describes parts."),
-    click.option("--size", type=params.SIZE, help="Insist on this chip size, such as 16M."),
-    click.option("-f", "--frequency", type=params.FREQUENCY, help="Highest SCK, such as 10M."),
-    click.option(
-        "--allow-voltage", is_flag=True,
-        help="The chip takes less than 3.3 V and is properly level-shifted.",
-    ),
-    click.option("--store", type=params.SIZE, help="Only the store at this offset."),
-    click.option(
-        "--full", is_flag=True,
-        help="Search every byte, and not only where a board or the headers say.",
-    ),
-    params.json_option,
-]  # fmt: skip
-
-
-@contextmanager
-def opened(run: runner.Run, text: str, options: dict[str, Any]) -> Generator[Source]:
-    """Open the SOURCE of a command."""
-    from hwflash.jobs.source import open_source
-
-    def request() -> Request:
-        return params.request({"programmer": None, **options})
-
-    load = partial(params.load_file, run)
-    with open_source(text, options["board"], request, run.console, load) as source:
-        yield source
-
-
 @click.group("vars")
 def command() -> None:
-    """Look at the UEFI variables in SOURCE: an image, a programmer URL, or board:NAME."""
+    """Look at the UEFI variables in SOURCE, and change them as firmware does.
+
+    SOURCE is an image, a programmer URL, or board:NAME.
+    """
+
+
+for item in (*vars_compare.COMMANDS, *vars_edit.COMMANDS):
+    command.add_command(item)
 
 
 @command.command("list")
@@ -114,7 +53,7 @@ def list_(
     """List the variables, with their values decoded, and how full the store is."""
     from hwflash.jobs.uefi_read import chosen, store_keys, variable_keys
 
-    reading, chip = _read(run, source, options, full)
+    reading, chip = read(run, source, options, full)
     stores: list[dict[str, Any]] = []
     variables: list[dict[str, Any]] = []
     lines: list[str] = []
@@ -161,7 +100,7 @@ def get(
         raise UsageError("--json and --raw - both want stdout", code="usage.selection")
     if str(raw) == "-" and sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise UsageError("standard output is closed", code="usage.selection")
-    reading, chip = _read(run, source, options, full)
+    reading, chip = read(run, source, options, full)
     hit = select(reading, name, guid, store)
     value = decoded_value(hit.record)
     keys = {"variable": variable_keys(hit.found, hit.record, value)}
@@ -177,19 +116,6 @@ def get(
             run.console.talk(line)
         lines = []
     return runner.Outcome(keys | chip, lines)
-
-
-def _read(
-    run: runner.Run, source: str, options: dict[str, Any], full: bool
-) -> tuple[Reading, dict[str, Any]]:
-    """The stores of a source, and the counters of the programmer they came over."""
-    from hwflash.jobs.source import ChipSource
-    from hwflash.jobs.uefi_read import read_stores
-
-    with opened(run, source, options) as place:
-        reading = read_stores(place, run.console, run.cancel, full=full)
-        stats = {"stats": place.session.stats()} if isinstance(place, ChipSource) else {}
-    return reading, {"source": source, **stats}
 
 
 def _save(raw: Path, data: bytes) -> None:

@@ -152,14 +152,19 @@ def _resume(run: runner.Run, name: str, options: dict[str, Any]) -> runner.Outco
 
 
 @contextmanager
-def repeatable(words: Sequence[str]) -> Generator[None]:
-    """Let a failure know the options that the commands it prints must repeat."""
+def repeatable(words: Sequence[str], **more: str) -> Generator[None]:
+    """Let a failure know the options that the commands it prints must repeat.
+
+    Args:
+        words: the options.
+        more: what else the failure should know.
+    """
     try:
         yield
     except ChipStateUnknown as exc:
         facts = {key: value for key, value in exc.context.items() if key != "code"}
         raise ChipStateUnknown(
-            exc.message, code=exc.code, **{**facts, "options": list(words)}
+            exc.message, code=exc.code, **{**facts, **more, "options": list(words)}
         ) from exc
 
 

@@ -90,6 +90,15 @@ def differences(address: int, found: bytes, expected: bytes) -> list[Range]:
     return merge_ranges(ranges, gap=16)
 
 
+def stopped_half_way(exc: Exception) -> ChipStateUnknown:
+    """The failure of a write that had begun, with the facts of its cause."""
+    cause = exc.code if isinstance(exc, HwflashError) else type(exc).__name__
+    facts = dict(exc.context) if isinstance(exc, HwflashError) else {}
+    for key in ("code", "cause"):
+        facts.pop(key, None)
+    return ChipStateUnknown(f"the write stopped half way: {exc}", cause=cause, facts=facts)
+
+
 class Executor:
     """Carries out a plan on a device.
 
@@ -149,14 +158,7 @@ class Executor:
         except Exception as exc:
             if not self._journal.begun:
                 raise
-            raise self._unknown(exc) from exc
-
-    def _unknown(self, exc: Exception) -> ChipStateUnknown:
-        cause = exc.code if isinstance(exc, HwflashError) else type(exc).__name__
-        facts = dict(exc.context) if isinstance(exc, HwflashError) else {}
-        for key in ("code", "cause"):
-            facts.pop(key, None)
-        return ChipStateUnknown(f"the write stopped half way: {exc}", cause=cause, facts=facts)
+            raise stopped_half_way(exc) from exc
 
     def _execute(self, plan: Plan, windows: Sequence[Window]) -> None:
         content = _Content(windows)

@@ -45,6 +45,7 @@ class JobRecord:
         unfinished: erase ranges that began and did not end.
         steps: steps as they began, in order, each with whether it ended.
         finished: the write came to its end, verification included.
+        ordered: its steps write over one another; what a step left is not always the target.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class JobRecord:
     unfinished: tuple[Range, ...]
     steps: tuple[tuple[str, Range, bool], ...]
     finished: bool
+    ordered: bool = False
 
     @property
     def name(self) -> str:
@@ -113,7 +115,7 @@ class Journal:
             jobs: folder of all jobs.
             plan: what will be done.
             target: new content of each window.
-            facts: ``programmer``, ``jedec_id``, ``unique_id``, ``backup``.
+            facts: ``programmer``, ``jedec_id``, ``unique_id``, ``backup``, ``order``.
 
         Raises:
             EnvironmentFault: it cannot be written (``journal.unwritable``).
@@ -215,6 +217,7 @@ def load(folder: Path) -> JobRecord:
             unfinished=(),
             steps=(),
             finished=False,
+            ordered=job.get("order", "any") != "any",
         )
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as exc:
         raise _damaged(folder, exc) from exc
@@ -282,6 +285,7 @@ def _replay(record: JobRecord, lines: Sequence[str]) -> JobRecord:
         tuple(sorted(open_erases)),
         tuple(steps.values()),
         finished,
+        record.ordered,
     )
 
 

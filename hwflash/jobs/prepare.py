@@ -87,7 +87,7 @@ def prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
     """
     _check_targets(job.session, targets)
     job.session.require_writable()
-    _check_regions(job.session, targets, job.options.named_regions)
+    require_regions(job.session, [target.range for target in targets], job.options.named_regions)
     return until_steady(job.session.programmer.bus, job.reporter, lambda: _prepare(job, targets))
 
 
@@ -115,12 +115,16 @@ def _check_targets(session: Session, targets: Sequence[Segment]) -> None:
         last = target
 
 
-def _check_regions(session: Session, targets: Sequence[Segment], named: frozenset[str]) -> None:
-    """Regions that the board file protects are written only when they are named."""
+def require_regions(session: Session, changed: Sequence[Range], named: frozenset[str]) -> None:
+    """Regions that the board file protects are written only when they are named.
+
+    Raises:
+        UsageError: one is not (``usage.protected-region``).
+    """
     if session.board is None:
         return
     for region in session.board.region_map():
-        touched = any(target.range.overlaps(region.range) for target in targets)
+        touched = any(item.overlaps(region.range) for item in changed)
         if region.protected and touched and region.name not in named:
             raise UsageError(
                 f"region {region.name} ({region.range}) of board {session.board.name} is "
@@ -159,7 +163,16 @@ def _prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
             report_wrong(job.reporter, differing[0].address)
     contents = read_ranges(flash, places, phase="read", reporter=job.reporter, cancel=job.cancel)
     found = _plan(job, targets, places, contents)
-    differing = read_again(job, found[1], found[0])
+    require_same(read_again(job, found[1], found[0]))
+    return save_what_was_read(job, *found)
+
+
+def require_same(differing: Sequence[Range]) -> None:
+    """Refuse to go on when what `read_again` found differs.
+
+    Raises:
+        BusUnstable: it does (``chip.unstable-read``).
+    """
     if differing:
         raise BusUnstable(
             f"two reads of the chip differ in {sum(r.length for r in differing)} bytes, "
@@ -168,7 +181,6 @@ def _prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
             address=differing[0].address,
             differing=[{"address": r.address, "length": r.length} for r in differing[:64]],
         )
-    return save_what_was_read(job, *found)
 
 
 def _plan(

@@ -203,7 +203,7 @@ def select(
         if guid in (None, record.guid)
     ]
     if not hits:
-        raise _no_variable(stores, name, guid)
+        raise no_variable(stores, name, guid)
     if len(hits) > 1:
         places = [f"{hit.record.guid} in the store at 0x{_base(hit.found):06X}" for hit in hits]
         raise UsageError(
@@ -234,7 +234,8 @@ def chosen(reading: Reading, store: int | None) -> tuple[Found, ...]:
     return hits
 
 
-def _no_variable(stores: Iterable[Found], name: str, guid: UUID | None) -> UsageError:
+def no_variable(stores: Iterable[Found], name: str, guid: UUID | None) -> UsageError:
+    """The error that a variable is not there, with names that are near."""
     import difflib
 
     names = {

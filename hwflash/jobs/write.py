@@ -6,18 +6,13 @@ is known and saved. Erasing is writing FF.
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hwflash.errors import (
     BusUnstable,
     ChipError,
-    ChipStateUnknown,
-    HwflashError,
     Interrupted,
     UsageError,
 )
@@ -26,10 +21,10 @@ from hwflash.flash import journal as journals
 from hwflash.flash.execute import Executor, read_ranges
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.plan import Plan, Window, content_hash, make_plan
+from hwflash.jobs.carry_out import begin, carry_out, supersede
 from hwflash.jobs.known import first_stranger, from_journal, spot_check
 from hwflash.jobs.prepare import (
     Job,
-    Prepared,
     WriteOptions,
     kept_ranges,
     prepare,
@@ -109,9 +104,9 @@ def write(
         raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup.path))
     cancel.check()
     unique_id = session.unique_id()
-    journal = _begin(job, prepared, unique_id, backup.path)
+    journal = begin(job, prepared, unique_id, backup.path)
     mismatches = _execute(job, plan, prepared.windows, journal, backup.path, plan.changed)
-    _supersede(job, journal, [target.range for target in targets], unique_id)
+    supersede(job, journal, [target.range for target in targets], unique_id)
     return replace(
         result,
         executed=True,
@@ -120,18 +115,6 @@ def write(
         backup=backup.path,
         seconds=session.seconds,
     )
-
-
-def _begin(job: Job, prepared: Prepared, unique_id: str | None, backup: Path) -> Journal:
-    """Start the journal: from here on the write can be resumed."""
-    facts = {
-        "programmer": job.session.programmer.url,
-        "jedec_id": job.session.chip.jedec_id.hex(),
-        "unique_id": unique_id,
-        "backup": str(backup),
-    }
-    target = [window.new for window in prepared.windows]
-    return Journal.create(job.options.state / "jobs", prepared.plan, target, facts)
 
 
 def resume(
@@ -205,7 +188,7 @@ def _content_to_resume(job: Job, record: JobRecord, places: Sequence[Range]) -> 
         ImageError: such a chip, and the backup that would tell cannot be read.
     """
     flash = job.session.flash
-    if record.unique_id is not None and not journals.overtaken(record):
+    if record.unique_id is not None and not record.ordered and not journals.overtaken(record):
         contents = from_journal(flash, record)
         if contents is not None and spot_check(flash, places, contents, job.reporter):
             return contents
@@ -267,93 +250,8 @@ def _execute(
 ) -> tuple[Range, ...]:
     executor = Executor(job.session.flash, journal, job.reporter, job.cancel, kept_ranges(job))
     verify = [window.range for window in windows] if job.options.verify_full else list(touched)
-    verified = False
-    try:
-        with job.session.flash.unlocked():
-            executor.run(plan, windows, verify)
-            verified = True
-    except HwflashError as exc:
-        if not journal.begun:
-            raise
-        if not verified:
-            _remember(job, plan, backup, "unknown", exc.code)
-            raise _unknown(job, exc, journal, backup) from exc
-        job.reporter.warning(
-            f"written and verified, but the block locks were not put back: {exc}", code=exc.code
-        )
-    finally:
-        journal.close()
-    _remember(job, plan, backup, "ok", None)
+    carry_out(job, plan, journal, backup, lambda: executor.run(plan, windows, verify))
     return tuple(executor.mismatches)
-
-
-def _supersede(job: Job, journal: Journal, written: Sequence[Range], unique_id: str | None) -> None:
-    """Close older unfinished writes of this chip that this one has written over in full."""
-    covered = merge_ranges(list(written))
-    for record in journals.unfinished_jobs(job.options.state / "jobs"):
-        same = (record.programmer, record.jedec_id, record.unique_id) == (
-            job.session.programmer.url,
-            job.session.chip.jedec_id.hex(),
-            unique_id,
-        )
-        done = all(any(place.contains(item) for place in covered) for item in record.plan.changed)
-        if not (same and done) or record.name == journal.name:
-            continue
-        try:
-            older = Journal.reopen(record.folder)
-            older.finish()
-            older.close()
-        except HwflashError as exc:  # the write itself is done and good
-            job.reporter.warning(f"{record.name} could not be closed: {exc}", code=exc.code)
-        else:
-            job.reporter.info(f"{record.name} need not be resumed any more", job=record.name)
-
-
-def _remember(job: Job, plan: Plan, backup: Path, outcome: str, code: str | None) -> None:
-    """Add a line to the history; a full disk must not turn a good write into a failure."""
-    chip = job.session.chip
-    line = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "job": job.options.kind,
-        "outcome": outcome,
-        "error": code,
-        "bytes": sum(window.length for window in plan.windows),
-        "seconds": round(job.session.seconds, 3),
-        "programmer": job.session.programmer.url,
-        "part": chip.part,
-        "jedec_id": chip.jedec_id.hex(),
-        "sha256": plan.sha256,
-        "backup": str(backup),
-    }
-    path = job.options.state / "history.jsonl"
-    try:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-    except OSError as exc:
-        job.reporter.warning(f"the history {path} cannot be written: {exc.strerror}")
-
-
-def _unknown(job: Job, exc: HwflashError, journal: Journal, backup: Path) -> ChipStateUnknown:
-    """The failure, with what it takes to go on or back.
-
-    A lost programmer also keeps block locks from being put back; that second failure hides
-    the first, and is no less the end of a write that had begun.
-    """
-    facts = _facts(exc.context)
-    message, code = exc.message, exc.code
-    if not isinstance(exc, ChipStateUnknown):
-        facts = {"cause": exc.code, "facts": facts}
-        message, code = f"the write stopped half way: {exc}", ChipStateUnknown.code
-    facts |= {
-        "resume": journal.name,
-        "backup": str(backup),
-        "programmer": job.session.programmer.url,
-    }
-    return ChipStateUnknown(message, code=code, **facts)
-
-
-def _facts(context: Mapping[str, object]) -> dict[str, Any]:
-    return {key: value for key, value in context.items() if key != "code"}
 
 
 def _same_chip(

@@ -123,7 +123,8 @@ def derive(
         areas = of_known(known, base)
         at_place = _acceptable(window, base + known.work.address, end)
         elsewhere = None if at_place else _best(window, store_end, base + known.spare.address)
-        if elsewhere is None:
+        if elsewhere is None or not elsewhere.crc_ok:
+            # A header torn by a power cut says nothing about places, its own size least.
             return areas
         place = base + known.work.address
         text = f"the work space is not where {known.name} has it (0x{place:06X})"

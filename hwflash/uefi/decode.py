@@ -127,6 +127,18 @@ def _decoder_for(name: str, guid: UUID) -> Callable[[bytes, int], Decoded] | Non
     return _os_indications if name.startswith("OsIndications") else None
 
 
+def vendor_of(name: str) -> UUID | None:
+    """The GUID under which the UEFI specification or edk2 has a variable of this name."""
+    if name in ("db", "dbx", "dbt", "dbr"):
+        return guids.IMAGE_SECURITY
+    for guid, names in _BOOLEANS.items():
+        if name in names:
+            return guid
+    forms = (_OPTION, _ORDER, _CONSOLE)
+    defined = any(form.fullmatch(name) for form in forms) or name in _ASCII | _U16 | {"PK", "KEK"}
+    return guids.GLOBAL_VARIABLE if defined or name.startswith("OsIndications") else None
+
+
 def _bad(text: str, offset: int) -> ImageError:
     return ImageError(f"the value at 0x{offset:06X} {text}", code="uefi.value", offset=offset)
 

@@ -15,56 +15,25 @@ from typing import Any, Final
 from uuid import UUID
 
 from hwflash.uefi.devicepath import ACPI, BBS, HARDWARE, MEDIA, MESSAGING, Node
+from hwflash.uefi.devicepath_names import (
+    ACPI_NAMES,
+    BBS_TYPES,
+    GENERIC,
+    PARITY,
+    PROTOCOLS,
+    RAM_DISKS,
+    SAS,
+    STOP_BITS,
+    UART_FLOW,
+    USB_CLASSES,
+    USB_RESERVED,
+    VENDOR_MESSAGES,
+    VENDOR_TYPES,
+)
 from hwflash.uefi.guids import from_bytes
 from hwflash.uefi.window import decode_utf16, printable
 
 Text = Callable[[bytes], str]
-
-_GENERIC: Final = {
-    HARDWARE: "HardwarePath",
-    ACPI: "AcpiPath",
-    MESSAGING: "Msg",
-    MEDIA: "MediaPath",
-    BBS: "BbsPath",
-}
-_VENDOR_TYPES: Final = {HARDWARE: "Hw", MESSAGING: "Msg", MEDIA: "Media"}
-_VENDOR_MESSAGES: Final = {
-    UUID("e0c14753-f9be-11d2-9a0c-0090273fc14d"): "VenPcAnsi()",
-    UUID("dfa66065-b419-11d3-9a2d-0090273fc14d"): "VenVt100()",
-    UUID("7baec70b-57e0-4c76-8e87-2f9e28088343"): "VenVt100Plus()",
-    UUID("ad15a0d6-8bec-4acf-a073-d01de77e2d88"): "VenUtf8()",
-    UUID("eba4e8d2-3858-41ec-a281-2647ba9660d0"): "DebugPort()",
-}
-_UART_FLOW: Final = UUID("37499a9d-542f-4c89-a026-35da142094e4")
-_SAS: Final = UUID("d487ddb4-008b-11d9-afdc-001083ffca4d")
-_RAM_DISKS: Final = {
-    UUID("77ab535a-45fc-624b-5560-f7b281d1f96e"): "VirtualDisk",
-    UUID("3d5abd30-4175-87ce-6d64-d2ade523c4bb"): "VirtualCD",
-    UUID("5cea02c9-4d07-69d3-269f-4496fbe096f9"): "PersistentVirtualDisk",
-    UUID("08018188-42cd-bb48-100f-5387d53ded3d"): "PersistentVirtualCD",
-}
-_ACPI_NAMES: Final = {
-    0x0A03: "PciRoot",
-    0x0A08: "PcieRoot",
-    0x0604: "Floppy",
-    0x0301: "Keyboard",
-    0x0501: "Serial",
-    0x0401: "ParallelPort",
-}
-_USB_CLASSES: Final = {
-    0x01: "UsbAudio", 0x02: "UsbCDCControl", 0x03: "UsbHID", 0x06: "UsbImage",
-    0x07: "UsbPrinter", 0x08: "UsbMassStorage", 0x09: "UsbHub", 0x0A: "UsbCDCData",
-    0x0B: "UsbSmartCard", 0x0E: "UsbVideo", 0xDC: "UsbDiagnostic", 0xE0: "UsbWireless",
-}  # fmt: skip
-_USB_RESERVED: Final = {
-    1: "UsbDeviceFirmwareUpdate",
-    2: "UsbIrdaBridge",
-    3: "UsbTestAndMeasurement",
-}
-_BBS_TYPES: Final = {1: "Floppy", 2: "HD", 3: "CDROM", 4: "PCMCIA", 5: "USB", 6: "Network"}
-_PARITY: Final = {0: "D", 1: "N", 2: "E", 3: "O", 4: "M", 5: "S"}
-_STOP_BITS: Final = {0: "D", 1: "1", 2: "1.5", 3: "2"}
-_PROTOCOLS: Final = {6: "TCP", 17: "UDP"}
 
 
 class _NotThisNode(Exception):
@@ -80,7 +49,7 @@ def node_text(node: Node) -> str:
         except (_NotThisNode, struct.error):
             pass
     body = f",{node.body.hex().upper()}" if node.body else ""
-    name = _GENERIC.get(node.type)
+    name = GENERIC.get(node.type)
     if name is None:
         return f"Path({node.type},{node.subtype}{body})"
     return f"{name}({node.subtype}{body})"
@@ -139,18 +108,18 @@ def _vendor(kind: int) -> Text:
             if known is not None:
                 return known
         data = f",{more.hex().upper()}" if more else ""
-        return f"Ven{_VENDOR_TYPES[kind]}({_guid(body[:16])}{data})"
+        return f"Ven{VENDOR_TYPES[kind]}({_guid(body[:16])}{data})"
 
     return convert
 
 
 def _vendor_message(guid: UUID, more: bytes) -> str | None:
-    if guid in _VENDOR_MESSAGES:
-        return _VENDOR_MESSAGES[guid]
-    if guid == _UART_FLOW and len(more) == 4:
+    if guid in VENDOR_MESSAGES:
+        return VENDOR_MESSAGES[guid]
+    if guid == UART_FLOW and len(more) == 4:
         flow = {0: "None", 1: "Hardware", 2: "XonXoff"}.get(more[0] & 3)
         return f"UartFlowCtrl({flow})" if flow else None
-    if guid == _SAS and len(more) == 24:
+    if guid == SAS and len(more) == 24:
         reserved, address, lun, topology, port = struct.unpack("<IQQHH", more)
         return f"SAS(0x{address:X},0x{lun:X},0x{port:X},{_topology(topology)},0x{reserved:X})"
     return None
@@ -178,8 +147,8 @@ def _acpi(body: bytes) -> str:
     if hid & 0xFFFF != 0x41D0:
         return f"Acpi(0x{hid:08X},0x{uid:X})"
     number = hid >> 16
-    if number in _ACPI_NAMES:
-        return f"{_ACPI_NAMES[number]}(0x{uid:X})"
+    if number in ACPI_NAMES:
+        return f"{ACPI_NAMES[number]}(0x{uid:X})"
     return f"Acpi(PNP{number:04X},0x{uid:X})"
 
 
@@ -240,10 +209,10 @@ def _usb_wwid(body: bytes) -> str:
 
 def _usb_class(body: bytes) -> str:
     vendor, product, kind, sub, protocol = struct.unpack("<HHBBB", body)
-    if kind in _USB_CLASSES:
-        return f"{_USB_CLASSES[kind]}(0x{vendor:X},0x{product:X},0x{sub:X},0x{protocol:X})"
-    if kind == 0xFE and sub in _USB_RESERVED:
-        return f"{_USB_RESERVED[sub]}(0x{vendor:X},0x{product:X},0x{protocol:X})"
+    if kind in USB_CLASSES:
+        return f"{USB_CLASSES[kind]}(0x{vendor:X},0x{product:X},0x{sub:X},0x{protocol:X})"
+    if kind == 0xFE and sub in USB_RESERVED:
+        return f"{USB_RESERVED[sub]}(0x{vendor:X},0x{product:X},0x{protocol:X})"
     return f"UsbClass(0x{vendor:X},0x{product:X},0x{kind:X},0x{sub:X},0x{protocol:X})"
 
 
@@ -263,7 +232,7 @@ def _v6(data: bytes) -> str:
 
 
 def _protocol(number: int) -> str:
-    return _PROTOCOLS.get(number, f"0x{number:X}")
+    return PROTOCOLS.get(number, f"0x{number:X}")
 
 
 def _ipv4(body: bytes) -> str:
@@ -292,8 +261,8 @@ def _infiniband(body: bytes) -> str:
 def _uart(body: bytes) -> str:
     _, baud, bits, parity, stop = struct.unpack("<IQBBB", body)
     return (
-        f"Uart({baud or 'DEFAULT'},{bits or 'DEFAULT'},{_PARITY.get(parity, 'x')},"
-        f"{_STOP_BITS.get(stop, 'x')})"
+        f"Uart({baud or 'DEFAULT'},{bits or 'DEFAULT'},{PARITY.get(parity, 'x')},"
+        f"{STOP_BITS.get(stop, 'x')})"
     )
 
 
@@ -329,7 +298,7 @@ def _file_path(body: bytes) -> str:
 
 def _ram_disk(body: bytes) -> str:
     start, end, guid, instance = struct.unpack("<QQ16sH", body)
-    name = _RAM_DISKS.get(from_bytes(guid))
+    name = RAM_DISKS.get(from_bytes(guid))
     if name is not None:
         return f"{name}(0x{start:X},0x{end:X},{instance})"
     return f"RamDisk(0x{start:X},0x{end:X},{instance},{_guid(guid)})"
@@ -337,7 +306,7 @@ def _ram_disk(body: bytes) -> str:
 
 def _bbs(body: bytes) -> str:
     (kind, status), name = _take("HH", body)
-    return f"BBS({_BBS_TYPES.get(kind, f'0x{kind:X}')},{_ascii(name)},0x{status:X})"
+    return f"BBS({BBS_TYPES.get(kind, f'0x{kind:X}')},{_ascii(name)},0x{status:X})"
 
 
 def _bluetooth_le(body: bytes) -> str:

@@ -9,7 +9,7 @@ Limits: stores of EDK2 only; `hwflash.uefi.foreign` names others for what they a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from hwflash.errors import ImageError
@@ -60,6 +60,7 @@ class Found:
         areas: where the parts lie.
         ftw: work space, spare area and what is pending.
         notes: what is not sure about the place.
+        window: what it was read from.
         anomalies: everything that is odd, in order of offsets.
     """
 
@@ -70,6 +71,7 @@ class Found:
     areas: Areas
     ftw: FtwState
     notes: tuple[Anomaly, ...] = ()
+    window: Window = field(default=Window(b""), repr=False, compare=False)
 
     @property
     def anomalies(self) -> tuple[Anomaly, ...]:
@@ -164,6 +166,30 @@ def read_again(image: bytes | Window, found: Found) -> Found:
     bare = found.volume is None and is_store(window, found.base)
     end = found.base + found.length
     return _assemble(window, found.base, end, None if bare else volume, found.areas)
+
+
+def assume(image: bytes | Window, known: KnownLayout, base: int = 0) -> Found:
+    """The place of a known build's store, whatever stands there: all headers may be gone.
+
+    Args:
+        image: the bytes.
+        known: the build.
+        base: image offset of the volume.
+
+    Raises:
+        ImageError: the image ends before the volume does (``uefi.truncated``).
+    """
+    window = image if isinstance(image, Window) else Window(image)
+    if not window.has(base, known.length):
+        raise ImageError(
+            f"a volume of {known.name} at 0x{base:06X} needs 0x{known.length:X} bytes, the image "
+            f"ends at 0x{window.end:06X}",
+            code="uefi.truncated",
+            offset=base,
+            end=window.end,
+        )
+    volume = volume_at(window, base, damaged=True)
+    return _assemble(window, base, base + known.length, volume, of_known(known, base))
 
 
 class _Search:
@@ -333,7 +359,7 @@ def _assemble(
         notes.append(Anomaly("volume.truncated", window.end, text, "error"))
     ftw = read_ftw(window, areas)
     notes += _header_lost(base, end, volume, ftw)
-    return Found(base, end - base, volume, store, areas, ftw, tuple(notes))
+    return Found(base, end - base, volume, store, areas, ftw, tuple(notes), window)
 
 
 def _header_lost(

@@ -95,12 +95,15 @@ class ShadowFlash:
 
     Args:
         window: the content, and where it lies.
-        erase_size: bytes of the smallest erase block; blocks are counted from address 0.
+        erase_size: bytes of the smallest erase block.
+        origin: address from which blocks are counted. Not 0 for a volume at an odd place of a
+            file, which has no erase blocks of its own.
     """
 
-    def __init__(self, window: Window, erase_size: int = 0x1000) -> None:
+    def __init__(self, window: Window, erase_size: int = 0x1000, origin: int = 0) -> None:
         self.base = window.base
         self.erase_size = erase_size
+        self.origin = origin
         self.operations: list[Operation] = []
         self._data = bytearray(window.data)
         self._why = ""
@@ -151,7 +154,7 @@ class ShadowFlash:
     def erase(self, address: int, length: int, /) -> None:
         """Set whole erase blocks to FF; each is one operation."""
         at = self._at(address, length)
-        if address % self.erase_size or length % self.erase_size:
+        if (address - self.origin) % self.erase_size or length % self.erase_size:
             raise ImageError(
                 f"0x{address:06X}+0x{length:X} are not whole erase blocks of 0x{self.erase_size:X}",
                 code="uefi.erase-blocks",

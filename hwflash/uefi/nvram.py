@@ -28,10 +28,13 @@ class Nvram:
         window: what was read of the image; holds the whole volume.
         found: the store in it.
         erase_size: bytes of the smallest erase block of the flash that holds it.
+        origin: address from which erase blocks are counted.
     """
 
-    def __init__(self, window: Window, found: Found, erase_size: int = 0x1000) -> None:
-        self.flash = ShadowFlash(window, erase_size)
+    def __init__(
+        self, window: Window, found: Found, erase_size: int = 0x1000, origin: int = 0
+    ) -> None:
+        self.flash = ShadowFlash(window, erase_size, origin)
         self._found = found
         self._seen = 0
 
@@ -64,8 +67,11 @@ class Nvram:
         """Bytes of a block of the volume, in which the firmware counts and erases."""
         found = self._found
         for volume in (found.volume, found.ftw.spare_volume):
-            if volume is not None and volume.is_nv and volume.block_size:
+            # A header that was only half written has any block map.
+            if volume is not None and volume.is_nv and volume.checksum_ok and volume.block_size:
                 return volume.block_size
+        if found.areas.layout == "AAVMF" and found.areas.spare is not None:
+            return found.areas.spare.length
         return USUAL_BLOCK
 
     @property

@@ -6,11 +6,13 @@ Universal/Variable/RuntimeDxe/VariableParsing.c (sizes of torn headers, order of
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
 from typing import Any, Final, Literal
 from uuid import UUID
 
+from hwflash.errors import UsageError
 from hwflash.uefi.efitime import EfiTime
 from hwflash.uefi.guids import AUTHENTICATED_STORE, PLAIN_STORE
 from hwflash.uefi.layouts import AUTHENTICATED_RECORD, PLAIN_RECORD, Layout
@@ -84,6 +86,29 @@ def attribute_names(attributes: int) -> list[str]:
     names = [str(bit.name) for bit in Attribute if attributes & bit]
     unknown = attributes & ~0xFF
     return names + ([f"0x{unknown:08X}"] if unknown else [])
+
+
+def parse_attributes(text: str) -> int:
+    """Attributes as people write them: ``NV+BS+RT``, ``non_volatile,boot...``, ``0x7``.
+
+    Raises:
+        UsageError: a word that is none (``usage.attributes``).
+    """
+    names = {name.lower(): int(bit) for bit, name in SHORT_ATTRIBUTES.items()}
+    names |= {str(bit.name).lower(): int(bit) for bit in Attribute}
+    found = 0
+    for word in re.split(r"[+,|\s]+", text.strip()):
+        try:
+            found |= names[word.lower()] if word.lower() in names else int(word, 0)
+        except ValueError:
+            raise UsageError(
+                f"{word!r} is no attribute; attributes are {'+'.join(SHORT_ATTRIBUTES.values())}",
+                code="usage.attributes",
+                text=text,
+            ) from None
+    if not 0 <= found < 1 << 32:
+        raise UsageError(f"{text!r} is no 32-bit number", code="usage.attributes", text=text)
+    return found
 
 
 def short_attributes(attributes: int) -> str:

@@ -1,0 +1,114 @@
+"""``hwflash ftw``: fault-tolerant writes that are pending, finished from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwflash.cli import runner
+from hwflash.cli.stores import edit_outcome, edit_store, read, repair_options, source_options
+
+if TYPE_CHECKING:
+    from hwflash.jobs.uefi_edit import EditOptions
+    from hwflash.uefi.find import Found
+    from hwflash.uefi.nvram import Nvram
+    from hwflash.uefi.recover import Recovery
+    from hwflash.uefi.rescue import Rescue
+
+
+@click.group("ftw")
+def command() -> None:
+    """Look at fault-tolerant writes in SOURCE, finish what is pending, rescue what firmware loses.
+
+    A board whose power was cut in the middle of a reclaim may lose its variables by being
+    switched on. Read its chip first.
+    """
+
+
+@command.command("status")
+@source_options
+@runner.command("ftw status")
+def status(
+    run: runner.Run, source: str, store: int | None, full: bool, **options: Any
+) -> runner.Outcome:
+    """Show the work space, its queue, the spare area, and what firmware would do with them."""
+    from hwflash.jobs.uefi_edit import one_store
+    from hwflash.jobs.uefi_ftw import ftw_keys
+
+    reading, chip = read(run, source, options, full)
+    found = one_store(reading, store)
+    keys = ftw_keys(found)
+    return runner.Outcome(keys | chip, _status_lines(found, keys))
+
+
+def _status_lines(found: Found, keys: dict[str, Any]) -> list[str]:
+    work, spare = keys["work_space"], keys["spare"]
+    lines = [f"volume at 0x{found.base:06X}, layout {found.areas.layout}"]
+    if work is None:
+        lines.append("  work space  none is known")
+    else:
+        lines.append(f"  work space  0x{work['base']:06X}, {work['size']:,} bytes: {work['state']}")
+        for number, write in enumerate(work["writes"], 1):
+            lines.append(f"  write {number:<5} {write['text']}")
+        if work["valid"] and not work["writes"]:
+            lines.append("  queue       empty")
+    if spare is not None:
+        lines.append(
+            f"  spare       0x{spare['base']:06X}, {spare['size']:,} bytes: {spare['text']}"
+        )
+    lines.append(f"  verdict     {keys['text']}")
+    lines += [f"  {item['firmware']}: {item['text']}" for item in keys["outlook"]]
+    return lines
+
+
+@command.command("recover")
+@repair_options
+@runner.command("ftw recover")
+def recover(run: runner.Run, source: str, **options: Any) -> runner.Outcome:
+    """Finish or drop the write that is pending, as firmware should at the next boot.
+
+    The queue is read before the volume's header is judged, so that a board whose first block
+    was erased keeps its variables; OVMF would wipe them.
+    """
+    from hwflash.jobs.uefi_ftw import ftw_keys
+
+    def change(nvram: Nvram, _how: EditOptions) -> Recovery:
+        from hwflash.uefi.recover import recover as finish
+
+        return finish(nvram)
+
+    edited, keys = edit_store(run, source, options, change)
+    done = edited.value
+    keys |= {"actions": list(done.actions), "ftw": ftw_keys(edited.after)}
+    return edit_outcome(edited, keys, "recovered", done.actions)
+
+
+@command.command("rescue")
+@repair_options
+@click.option("--fresh", is_flag=True, help="Build an empty store where nothing can be saved.")
+@runner.command("ftw rescue")
+def rescue(run: runner.Run, source: str, fresh: bool, **options: Any) -> runner.Outcome:
+    """Repair what firmware would not: save what is left of a store, and say what is lost.
+
+    With --dry-run nothing is written; look at it first.
+    """
+    from hwflash.jobs.uefi_ftw import ftw_keys
+    from hwflash.uefi.rescue import rescue as save
+
+    def change(nvram: Nvram, _how: EditOptions) -> Rescue:
+        done = save(nvram, fresh=fresh)
+        for text in done.lost:
+            run.console.warning(f"lost: {text}")
+        return done
+
+    edited, keys = edit_store(run, source, options, change)
+    done = edited.value
+    keys |= {
+        "actions": list(done.actions),
+        "choice": done.choice,
+        "kept": len(done.kept),
+        "lost": list(done.lost),
+        "ftw": ftw_keys(edited.after),
+    }
+    return edit_outcome(edited, keys, f"{len(done.kept)} variables kept", done.actions)

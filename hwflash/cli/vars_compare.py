@@ -1,0 +1,148 @@
+"""``hwflash vars check``, ``export`` and ``diff``: looking at stores as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwflash.cli import params, runner
+from hwflash.cli.stores import read, source_options
+
+if TYPE_CHECKING:
+    from hwflash.uefi.difference import Difference
+    from hwflash.uefi.exchange import Variable, Variables
+
+
+@click.command("check")
+@source_options
+@runner.command("vars check")
+def check(
+    run: runner.Run, source: str, store: int | None, full: bool, **options: Any
+) -> runner.Outcome:
+    """Name each inconsistency of the store, and what firmware would do with it at boot."""
+    from hwflash.jobs.uefi_ftw import check_keys
+    from hwflash.jobs.uefi_read import chosen
+
+    reading, chip = read(run, source, options, full)
+    checked = [check_keys(found) for found in chosen(reading, store)]
+    ok = all(item["ok"] for item in checked)
+    lines: list[str] = []
+    for item in checked:
+        word = "healthy" if item["ok"] else f"needs {item['repair']}"
+        lines.append(f"variable store at 0x{item['base']:06X}: {word}")
+        lines += [
+            f"  {each['severity']:<8} 0x{each['offset']:06X}: {each['message']} [{each['code']}]"
+            for each in item["problems"]
+        ]
+        lines += [f"  {each['firmware']}: {each['text']}" for each in item["outlook"]]
+        if item["command"]:
+            lines.append(f"  repair: hwflash {item['command']} {source}")
+    return runner.Outcome({"healthy": ok, "stores": checked} | chip, lines, 0 if ok else 1)
+
+
+@click.command("export")
+@source_options
+@click.argument(
+    "file", default="-", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+)
+@click.option(
+    "--format", "kind", type=click.Choice(["hwflash", "virt-firmware"]), default="hwflash",
+    show_default=True, help="Our JSON, or that of virt-firmware.",
+)  # fmt: skip
+@runner.command("vars export")
+def export(
+    run: runner.Run,
+    source: str,
+    file: Path,
+    kind: str,
+    store: int | None,
+    full: bool,
+    **options: Any,
+) -> runner.Outcome:
+    """Write the variables as JSON to FILE, or to stdout."""
+    from hwflash.errors import UsageError
+    from hwflash.jobs.uefi_edit import one_store
+    from hwflash.jobs.uefi_export import save_text, store_of
+    from hwflash.uefi.exchange import export_json, export_virt_firmware, virt_firmware_losses
+
+    to_stdout = str(file) == "-"
+    if to_stdout and run.console.json_lines:
+        raise UsageError("--json and a FILE of - both want stdout", code="usage.selection")
+    reading, chip = read(run, source, options, full)
+    variables = store_of(one_store(reading, store))
+    losses = virt_firmware_losses(variables) if kind == "virt-firmware" else ()
+    for loss in losses:
+        run.console.warning(loss)
+    text = export_virt_firmware(variables) if kind == "virt-firmware" else export_json(variables)
+    keys = {
+        "file": str(file),
+        "format": kind,
+        "exported": len(variables.live),
+        "losses": list(losses),
+    }
+    if to_stdout:
+        return runner.Outcome(keys | chip, [text.rstrip("\n")])
+    save_text(file, text)
+    return runner.Outcome(keys | chip, [f"{len(variables.live)} variables written to {file}"])
+
+
+@click.command("diff")
+@source_options
+@click.argument("other", metavar="OTHER")
+@click.option("--other-store", type=params.SIZE, help="Only the store at this offset of OTHER.")
+@click.option("--ignore", multiple=True, help="Not these variables: NAME or NAME:GUID; * is any.")
+@runner.command("vars diff")
+def diff(
+    run: runner.Run,
+    source: str,
+    other: str,
+    other_store: int | None,
+    ignore: tuple[str, ...],
+    store: int | None,
+    full: bool,
+    **options: Any,
+) -> runner.Outcome:
+    """Compare the variables of SOURCE with those of OTHER: another source, or exported JSON."""
+    from hwflash.jobs.uefi_edit import one_store
+    from hwflash.jobs.uefi_export import is_exported, load_variables, store_of
+    from hwflash.uefi.difference import compare
+
+    def side(text: str, wanted: int | None) -> tuple[Variables, dict[str, Any]]:
+        if is_exported(text):
+            return load_variables(Path(text)), {"source": text}
+        reading, chip = read(run, text, dict(options), full)
+        return store_of(one_store(reading, wanted)), chip
+
+    left, chip = side(source, store)
+    right, _ = side(other, other_store)
+    found = compare(left, right, ignore=ignore)
+    keys = {"equal": found.equal, "variables": found.keys(), "other": other}
+    return runner.Outcome(keys | chip, diff_lines(found), 0 if found.equal else 1)
+
+
+def diff_lines(found: Difference) -> list[str]:
+    """What differs, for people: ``-`` is the left side, ``+`` the right one."""
+    if found.equal:
+        return ["no variable differs"]
+    lines = [f"- {_titled(item)}" for item in found.only_left]
+    lines += [f"+ {_titled(item)}" for item in found.only_right]
+    for change in found.changed:
+        lines.append(f"! {_titled(change.left)}: {', '.join(change.what)}")
+        if change.details:
+            lines += [f"    {text}" for text in change.details]
+        elif "data" in change.what:
+            lines += [f"    - {change.left_text}", f"    + {change.right_text}"]
+    counts = (len(found.only_left), len(found.only_right), len(found.changed))
+    return [*lines, "only left {}, only right {}, changed {}".format(*counts)]
+
+
+def _titled(item: Variable) -> str:
+    from hwflash.uefi.guids import describe
+    from hwflash.uefi.window import printable
+
+    return f"{printable(item.name)} ({describe(item.guid)})"
+
+
+COMMANDS = (check, export, diff)

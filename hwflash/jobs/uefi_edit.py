@@ -1,0 +1,358 @@
+"""Changing the UEFI variable store of a SOURCE.
+
+The store is read, changed in memory, and what comes out is a list of flash operations whose
+order survives a power cut at any point. On a chip they are carried out one by one, with backup,
+journal and verification; a file is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from hwflash.errors import ChipUnsupported, ImageError, Interrupted, UsageError
+from hwflash.flash.device import Geometry
+from hwflash.flash.plan import Plan, Step, content_hash
+from hwflash.flash.plan import Window as PlanWindow
+from hwflash.flash.steady import until_steady
+from hwflash.jobs.carry_out import begin, carry_out, supersede
+from hwflash.jobs.edit_file import replace_file
+from hwflash.jobs.prepare import (
+    Job,
+    Prepared,
+    WriteOptions,
+    read_again,
+    require_regions,
+    require_same,
+    save_what_was_read,
+)
+from hwflash.jobs.run_operations import run_operations
+from hwflash.jobs.source import ChipSource, FileSource, Source
+from hwflash.jobs.uefi_read import Reading, chosen, read_stores
+from hwflash.progress import CancelToken, Reporter
+from hwflash.uefi.check import check
+from hwflash.uefi.find import Found
+from hwflash.uefi.flashops import Erase, Operation, Program, Verify, carried_out
+from hwflash.uefi.nvram import Nvram
+from hwflash.uefi.recover import recover
+from hwflash.uefi.rescue import rescue
+from hwflash.uefi.rewrite import Order, reclaim
+from hwflash.uefi.window import Window
+from hwflash.units import Range
+
+T = TypeVar("T")
+
+#: ``as-is``: the change is a repair itself, and takes the store as it finds it.
+Repair = Literal["as-is", "none", "recover", "reclaim", "rescue"]
+#: Erase block of an image file: that of OVMF's variable store, and of QEMU's pflash on a PC.
+FILE_BLOCK = 0x1000
+
+
+@dataclass(frozen=True, slots=True)
+class EditOptions:
+    """How to change a store.
+
+    Attributes:
+        write: backup, confirmation, dry run.
+        store: which of several stores: its offset, or that of its volume.
+        full: search every byte for stores.
+        repair: what to do first to a store that `hwflash.uefi.check` finds broken. A pending
+            fault-tolerant write is always finished or dropped first.
+        order: of operations when the whole store has to be rewritten.
+        output: for a file, write the result there and leave the file as it is.
+    """
+
+    write: WriteOptions
+    store: int | None = None
+    full: bool = False
+    repair: Repair = "none"
+    order: Order = "suffix"
+    output: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edited(Generic[T]):
+    """What a change of a store did.
+
+    Attributes:
+        value: what the change itself returned.
+        before: the store as it was found.
+        after: as it is, or would be after a dry run.
+        first: what had to be repaired before, in words.
+        plan: the operations as a plan; its steps are carried out in this very order.
+        operations: the same with their data and their reasons.
+        executed: False after a dry run, and when there was nothing to do.
+        backup: path of the backup, or None when none was needed.
+        seconds: time of the whole job on the programmer.
+    """
+
+    value: T
+    before: Found
+    after: Found
+    first: tuple[str, ...]
+    plan: Plan
+    operations: tuple[Operation, ...]
+    executed: bool = False
+    backup: Path | None = None
+    seconds: float = 0.0
+
+
+def edit(
+    source: Source,
+    options: EditOptions,
+    change: Callable[[Nvram], T],
+    reporter: Reporter,
+    cancel: CancelToken,
+) -> Edited[T]:
+    """Change the variable store of a source.
+
+    Args:
+        source: an image file or a chip.
+        options: how.
+        change: makes the change in memory; may be called again when the bus was unsteady.
+        reporter: is told how it goes.
+        cancel: a request to stop.
+
+    Raises:
+        ImageError: no store, or one that must be repaired first (``uefi.unhealthy``).
+        UsageError: several stores, and none was chosen (``usage.store``).
+        ChipStateUnknown: stopped or failed after the chip was touched.
+    """
+    if isinstance(source, ChipSource):
+        return _edit_chip(source, options, change, reporter, cancel)
+    if not isinstance(source, FileSource):
+        raise AssertionError(f"{source.name} is neither a file nor a chip")
+    return _edit_file(source, options, change, reporter, cancel)
+
+
+def settle(nvram: Nvram, repair: Repair, order: Order) -> list[str]:
+    """Bring a store into a state in which it may be changed; what was done, in words.
+
+    Raises:
+        ImageError: it needs a repair that was not asked for (``uefi.unhealthy``).
+    """
+    said: list[str] = []
+    if repair == "as-is":
+        return said
+    if repair == "rescue":
+        said += rescue(nvram).actions
+    needed = check(nvram.found).repair
+    if needed == "recover":
+        said += recover(nvram).actions
+        needed = check(nvram.found).repair
+    if repair == "reclaim" and needed in ("none", "reclaim"):
+        reclaim(nvram, order=order)
+        said.append("the store was reclaimed")
+    elif needed not in ("none", "reclaim"):
+        report = check(nvram.found)
+        raise ImageError(
+            f"the store at 0x{nvram.base:06X} must be repaired first ({needed}): "
+            + "; ".join(str(item) for item in report.problems[:3]),
+            code="uefi.unhealthy",
+            offset=nvram.base,
+            repair=needed,
+            problems=[f"{item.code} {item}" for item in report.problems[:32]],
+        )
+    return said
+
+
+def one_store(reading: Reading, store: int | None) -> Found:
+    """The store that is meant.
+
+    Raises:
+        UsageError: there are several, or none at that offset (``usage.store``).
+    """
+    found = chosen(reading, store)
+    if len(found) > 1:
+        places = ", ".join(f"0x{item.base:06X}" for item in found)
+        raise UsageError(
+            f"there are {len(found)} variable stores, at {places}; say which",
+            code="usage.store",
+            stores=[item.base for item in found],
+        )
+    return next(iter(found))
+
+
+def extent(found: Found) -> Range:
+    """All the bytes that a change of a store may touch."""
+    areas = found.areas
+    parts = [areas.variables, areas.work, areas.spare, Range(found.base, found.length)]
+    found_parts = [part for part in parts if part is not None]
+    start = min(part.address for part in found_parts)
+    return Range(start, max(part.end for part in found_parts) - start)
+
+
+# --- a chip -----------------------------------------------------------------------------------
+
+
+def _edit_chip(
+    source: ChipSource,
+    options: EditOptions,
+    change: Callable[[Nvram], T],
+    reporter: Reporter,
+    cancel: CancelToken,
+) -> Edited[T]:
+    session = source.session
+    session.require_writable()
+    job = Job(session, options.write, reporter, cancel)
+    geometry = session.flash.geometry
+    if not geometry.reprogram:
+        raise ChipUnsupported(
+            f"{session.chip.part} does not let bits be cleared in a page that holds data; a "
+            "variable store needs that",
+            code="chip.no-reprogram",
+            part=session.chip.part,
+        )
+    edited, prepared = until_steady(
+        session.programmer.bus, reporter, lambda: _prepare(source, job, options, change)
+    )
+    backup = prepared.backup
+    if backup is None:
+        return replace(edited, seconds=session.seconds)
+    if options.write.confirm is not None and not options.write.confirm(edited.plan):
+        raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup.path))
+    cancel.check()
+    unique_id = session.unique_id()
+    journal = begin(job, prepared, unique_id, backup.path, ordered=True)
+    new = prepared.windows[0]
+    carry_out(
+        job,
+        edited.plan,
+        journal,
+        backup.path,
+        lambda: run_operations(
+            session.flash,
+            edited.operations,
+            edited.plan,
+            new,
+            journal,
+            reporter,
+            cancel,
+            full=options.write.verify_full,
+        ),
+    )
+    supersede(job, journal, [new.range], unique_id)
+    return replace(edited, executed=True, backup=backup.path, seconds=session.seconds)
+
+
+def _prepare(
+    source: ChipSource, job: Job, options: EditOptions, change: Callable[[Nvram], T]
+) -> tuple[Edited[T], Prepared]:
+    """Read, change in memory, plan, read again, back up."""
+    session, geometry = source.session, source.session.flash.geometry
+    reading = read_stores(source, job.reporter, job.cancel, full=options.full)
+    found = one_store(reading, options.store)
+    whole = geometry.align(extent(found))
+    sizes = [
+        min(kind.size for kind in region.types)
+        for region in geometry.regions
+        if Range(region.start, region.length).overlaps(whole)
+    ]
+    window = next(item for item in reading.windows if item.base <= found.base < item.end)
+    if not (window.base <= whole.address and whole.end <= window.end):
+        window = Window(source.read([whole], job.reporter, job.cancel)[0], whole.address)
+    window = window.within(whole.address, whole.length)
+    edited = _edited(window, found, max(sizes), 0, options, change, job.reporter)
+    folded = fold_erases(edited.operations, geometry)
+    steps = tuple(_step(item, geometry) for item in folded if not isinstance(item, Verify))
+    new = bytes(_after(window, edited).data)
+    plan = replace(
+        edited.plan, part=session.chip.part, size=session.chip.size, windows=(whole,),
+        steps=steps, sha256=content_hash([new]),
+    )  # fmt: skip
+    edited = replace(edited, plan=plan, operations=tuple(folded))
+    windows = [PlanWindow(whole.address, window.data, new)]
+    if steps:
+        require_regions(session, plan.changed, job.options.named_regions)
+        session.require_unlocked(plan.changed)
+        require_same(read_again(job, plan, windows))
+    return edited, save_what_was_read(job, windows, plan)
+
+
+def fold_erases(operations: Sequence[Operation], geometry: Geometry) -> list[Operation]:
+    """Erases that follow one another as one of a larger block, where the chip has it.
+
+    Nothing stands between them that a power cut could separate; larger blocks erase faster.
+    """
+    found: list[Operation] = []
+    index = 0
+    while index < len(operations):
+        step = operations[index]
+        best, taken = step, 1
+        if isinstance(step, Erase):
+            for block in geometry.blocks_at(step.address):
+                count = block.range.length // step.length
+                run = operations[index : index + count]
+                wanted = [step.address + step.length * number for number in range(count)]
+                same = [item.address for item in run if isinstance(item, Erase)] == wanted
+                if count > 1 and same and block.range.address == step.address:
+                    best, taken = Erase(step.address, block.range.length, step.why), count
+        found.append(best)
+        index += taken
+    return found
+
+
+def _step(step: Program | Erase, geometry: Geometry) -> Step:
+    if isinstance(step, Program):
+        seconds = sum(geometry.page_seconds(page.length) for page in geometry.pages(step.range))
+        return Step("program", step.range, seconds)
+    block = geometry.block_for(step.range)
+    return Step("erase", step.range, block.kind.time.typical if block is not None else 0.0)
+
+
+# --- a file -----------------------------------------------------------------------------------
+
+
+def _edit_file(
+    source: FileSource,
+    options: EditOptions,
+    change: Callable[[Nvram], T],
+    reporter: Reporter,
+    cancel: CancelToken,
+) -> Edited[T]:
+    reading = read_stores(source, reporter, cancel, full=options.full)
+    found = one_store(reading, options.store)
+    window = next(item for item in reading.windows if item.base <= found.base < item.end)
+    origin = found.base % FILE_BLOCK
+    edited = _edited(window, found, FILE_BLOCK, origin, options, change, reporter)
+    steps = tuple(
+        Step("program" if isinstance(item, Program) else "erase", item.range, 0.0)
+        for item in edited.operations
+        if not isinstance(item, Verify)
+    )
+    new = _after(window, edited)
+    plan = replace(
+        edited.plan, part=source.name, windows=(Range(new.base, len(new.data)),), steps=steps,
+        sha256=content_hash([new.data]),
+    )  # fmt: skip
+    edited = replace(edited, plan=plan)
+    if options.write.dry_run or (not steps and options.output is None):
+        return edited
+    confirm = options.write.confirm if options.output is None else None
+    backup = replace_file(source, new, options.output, options.write, confirm, plan, reporter)
+    return replace(edited, executed=True, backup=backup)
+
+
+def _edited(
+    window: Window,
+    found: Found,
+    erase_size: int,
+    origin: int,
+    options: EditOptions,
+    change: Callable[[Nvram], T],
+    reporter: Reporter,
+) -> Edited[T]:
+    """The change made in memory."""
+    nvram = Nvram(window, found, erase_size, origin)
+    first = settle(nvram, options.repair, options.order)
+    for text in first:
+        reporter.info(f"first: {text}")
+    value = change(nvram)
+    plan = Plan("", len(window.data), (), (), "")
+    return Edited(value, found, nvram.found, tuple(first), plan, tuple(nvram.operations))
+
+
+def _after(window: Window, edited: Edited[T]) -> Window:
+    return carried_out(window, edited.operations)

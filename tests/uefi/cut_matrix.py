@@ -1,0 +1,193 @@
+"""Trying power cuts on a scenario, and the table of what came out.
+
+``python tests/uefi/cut_matrix.py`` tries all of them and writes docs/power-cuts.md; it takes
+some minutes.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cut_scenarios import Scenario, every
+from power_cuts import (
+    ALL,
+    BUILDS,
+    Density,
+    cuts,
+    firmware_survives,
+    recovered,
+    sound_after_recovery,
+)
+
+from hwflash.errors import HwflashError
+
+TABLE = Path(__file__).parents[2] / "docs" / "power-cuts.md"
+
+
+@dataclass(slots=True)
+class Count:
+    """Cuts tried and survived, and what went wrong."""
+
+    tried: int = 0
+    survived: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, place: str, verdict: str) -> None:
+        self.tried += 1
+        if verdict == "":
+            self.survived += 1
+            return
+        self.reasons[verdict] = self.reasons.get(verdict, 0) + 1
+        if len(self.examples) < 5:
+            self.examples.append(f"{place}: {verdict}")
+
+    @property
+    def whole(self) -> bool:
+        return self.tried == self.survived
+
+    @property
+    def text(self) -> str:
+        if not self.tried:
+            return "-"
+        return f"{self.survived:,}" if self.whole else f"**{self.survived:,}**"
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of the cuts of one scenario."""
+
+    scenario: Scenario
+    cuts: int = 0
+    builds: dict[str, Count] = field(default_factory=dict)
+    recovery: Count = field(default_factory=Count)
+    second: Count = field(default_factory=Count)
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        parts = [f"{name} {count.survived}" for name, count in self.builds.items()]
+        parts += [f"recovered {self.recovery.survived}/{self.recovery.tried}"]
+        parts += [f"cut twice {self.second.survived}/{self.second.tried}"]
+        return f"{self.scenario.label}: {self.cuts} cuts, {', '.join(parts)}"
+
+
+def tried(
+    scenario: Scenario, density: Density = ALL, second: float = 0.02, seed: int = 1
+) -> Result:
+    """Cut a scenario everywhere.
+
+    Args:
+        scenario: what is cut.
+        density: how many of the cuts.
+        second: the part of the recoveries that are cut again.
+        seed: of the arbitrary choices.
+    """
+    result = Result(scenario, builds={build: Count() for build in BUILDS[scenario.layout]})
+    chance = random.Random(seed)
+    known: dict[int, str] = {}
+    for cut in cuts(scenario.start, scenario.operations, density, seed):
+        result.cuts += 1
+        place = f"{scenario.label}, operation {cut.index}, {cut.how}"
+        for build, count in result.builds.items():
+            verdict = firmware_survives(cut.image, scenario.layout, build, scenario.allowed)
+            count.add(place, verdict)
+        operations = _recovery(scenario, cut.image, place, result.recovery, known)
+        if operations and chance.random() < second:
+            _cut_again(scenario, cut.image, operations, place, result.second, known)
+    return result
+
+
+def _recovery(
+    scenario: Scenario, image: bytes, place: str, count: Count, known: dict[int, str]
+) -> list:
+    """Recover and judge; returns what the recovery did to the flash."""
+    try:
+        nvram = recovered(image, scenario.erase_size)
+        after = nvram.flash.window().data
+        key = hash(after)
+        if key not in known:
+            known[key] = sound_after_recovery(
+                after, scenario.layout, scenario.erase_size, scenario.allowed
+            )
+        count.add(place, known[key])
+    except (HwflashError, ValueError) as error:
+        count.add(place, f"{type(error).__name__} {getattr(error, 'code', '')}: {error}")
+        return []
+    return nvram.operations
+
+
+def _cut_again(
+    scenario: Scenario, image: bytes, operations: list, place: str, count: Count,
+    known: dict[int, str],
+) -> None:  # fmt: skip
+    again = list(cuts(image, operations, Density(seeds=1, pages=1), seed=3))
+    for cut in random.Random(4).sample(again, min(len(again), 8)):
+        inner = f"{place}, then operation {cut.index} of the recovery, {cut.how}"
+        _recovery(scenario, cut.image, inner, count, known)
+
+
+HEAD = """# Power cuts
+
+What becomes of a variable store when the power goes away while `hwflash` writes to it. Each list
+of flash operations was cut after each operation and inside of each: pages programmed in part,
+some of their bits cleared, blocks erased in part, with what is left of them arbitrary. States
+that are the same are counted once. No variable may be lost and none may have a value that is
+neither the old nor the new one; a further variable must be writable; two boots must come up.
+
+- *cuts*: different states of the flash.
+- *on at once*: survived when a board is switched on without any recovery, as a model of edk2's
+  boot has it (`tests/uefi/edk2_model.py`, checked against OVMF and AAVMF): builds without SMM,
+  with SMM, and AAVMF.
+- *recovered*: survived when `hwflash vars recover` or a rescue comes first.
+- *cut twice*: states of a sample of those recoveries, cut themselves, and survived.
+
+A number in bold is less than all. For the firmware's own order of a reclaim, and for a write of
+one block only, that is so by their nature: a board must not be switched on before the recovery.
+
+Made by `python tests/uefi/cut_matrix.py`, with the same arbitrary choices each time.
+
+| what | layout | erases | operations | cuts | plain | SMM | AAVMF | recovered | cut twice |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def table(results: Iterable[Result]) -> str:
+    """The document."""
+    rows = []
+    total = Count()
+    for result in results:
+        scenario = result.scenario
+        total.tried += result.cuts
+        builds = [
+            result.builds[build].text if build in result.builds else "-"
+            for build in ("plain", "smm", "aavmf")
+        ]
+        twice = result.second
+        cells = [
+            scenario.name, scenario.layout.name, f"{scenario.erase_size // 1024} KiB",
+            f"{len(scenario.operations)}", f"{result.cuts:,}", *builds, result.recovery.text,
+            f"{twice.survived:,} of {twice.tried:,}" if twice.tried else "-",
+        ]  # fmt: skip
+        rows.append(f"| {' | '.join(cells)} |\n")
+    return f"{HEAD}{''.join(rows)}\n{total.tried:,} cuts in all.\n"
+
+
+def main() -> None:
+    """Try everything and write the table."""
+    results = []
+    for scenario in every():
+        results.append(tried(scenario))
+        sys.stderr.write(results[-1].line + "\n")
+        for count in (results[-1].recovery, results[-1].second):
+            for example in count.examples:
+                sys.stderr.write(f"  {example}\n")
+    TABLE.write_text(table(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
