@@ -78,6 +78,7 @@ def list_(
 @click.argument("database", type=_DATABASE)
 @click.option("--certificate", type=params.PATH, help="X.509 certificate, DER or PEM.")
 @click.option("--sha256", metavar="HASH", help="SHA-256 of an image, in hexadecimal digits.")
+@click.option("--image", type=params.PATH, help="UEFI program whose hash is to be enrolled.")
 @click.option("--lists", type=params.PATH, help="Signature lists, such as an .esl file.")
 @click.option("--owner", type=GUID, default=OWNER, help="Who enrols it. Default: hwflash.")
 @click.option("--replace", is_flag=True, help="Remove all other entries of the database.")
@@ -88,25 +89,30 @@ def enroll(
     database: str,
     certificate: Path | None,
     sha256: str | None,
+    image: Path | None,
     lists: Path | None,
     owner: UUID,
     replace: bool,
     **options: Any,
 ) -> runner.Outcome:
-    """Add a certificate, a hash or signature lists to DATABASE."""
+    """Add a certificate, the hash of a program, or signature lists to DATABASE."""
     from hwflash.jobs.uefi_keys import load_file, now
     from hwflash.uefi import enrolment
+    from hwflash.uefi.authenticode import image_sha256
     from hwflash.uefi.values import from_hex
 
-    given = [word for word in (certificate, sha256, lists) if word is not None]
-    if len(given) != 1:
+    if sum(word is not None for word in (certificate, sha256, image, lists)) != 1:
         raise UsageError(
-            "enrol takes one of --certificate, --sha256 and --lists", code="usage.selection"
+            "enroll takes one of --certificate, --sha256, --image and --lists",
+            code="usage.selection",
         )
-    if sha256 is not None and replace:
+    if replace and (sha256 is not None or image is not None):
         raise UsageError("--replace goes with a certificate or lists", code="usage.selection")
     moment = now()
-    content = load_file(certificate or lists) if sha256 is None else from_hex(sha256)  # type: ignore[arg-type]
+    file = certificate or image or lists
+    content = load_file(file) if file is not None else from_hex(sha256 or "")
+    if image is not None:
+        content = image_sha256(content)
 
     def made(keys: KeyStore) -> KeyChange:
         if certificate is not None:

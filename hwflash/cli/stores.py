@@ -17,7 +17,6 @@ from hwflash.errors import UsageError
 from hwflash.units import Range, format_seconds, format_size
 
 if TYPE_CHECKING:
-
     from hwflash.jobs.opening import Request
     from hwflash.jobs.source import Source
     from hwflash.jobs.uefi_edit import Edited, EditOptions
@@ -32,7 +31,7 @@ T = TypeVar("T")
 OPERATIONS = 24
 
 
-class GuidType(click.ParamType["UUID"]):
+class GuidType(click.ParamType[Any]):
     """A GUID, or the well-known name of one."""
 
     name = "guid"

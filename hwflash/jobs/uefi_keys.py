@@ -17,8 +17,8 @@ from hwflash.uefi.secureboot import Entry, entries
 from hwflash.uefi.services import VariableServices
 from hwflash.uefi.window import printable
 
-#: Bytes of a key file at most: today's dbx updates have 25 KiB.
-FILE_LIMIT = 4 << 20
+#: Bytes of a file at most: the largest is a UEFI program whose hash is enrolled.
+FILE_LIMIT = 64 << 20
 
 
 def now() -> EfiTime:

@@ -1,0 +1,269 @@
+"""Whose fault an error probably is, and the command that helps, by its code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Whose fault it probably is, and what helps."""
+
+    blame: str
+    hint: str
+
+
+_WIRING: Final = "wiring or supply"
+_UNSTEADY: Final = (
+    "slower clocks were tried already: shorten the wires, check ground and supply, and that the "
+    "board does not drive the bus; then `hwflash probe`"
+)
+
+#: By error code, or by its part before the last dot.
+ADVICE: Final[Mapping[str, Advice]] = {
+    "programmer.absent": Advice(
+        "the programmer is not connected",
+        "`hwflash list` shows what is attached; `-p sim://w25q128jv` works without hardware",
+    ),
+    "programmer.inaccessible": Advice(
+        "permissions", "`sudo hwflash doctor --install-udev`, then plug the programmer in again"
+    ),
+    "programmer.busy": Advice(
+        "another process or driver", "`hwflash doctor` names what holds it; end that and try again"
+    ),
+    "programmer.ambiguous": Advice("the command", "choose one with -p: `hwflash list`"),
+    "programmer.lost": Advice(
+        "cable, hub or supply", "check the cable, plug the programmer in again: `hwflash list`"
+    ),
+    "programmer.timeout": Advice("cable or hub", "plug the programmer in again: `hwflash list`"),
+    "programmer.serprog-unreachable": Advice(
+        "the address, or nobody serves there",
+        "start `hwflash serve serprog` there; from another computer through a tunnel: "
+        "`ssh -L 6475:127.0.0.1:6475 HOST`",
+    ),
+    "programmer.serprog-busy": Advice(
+        "another client", "a server has one client at a time: wait for the other, or end it"
+    ),
+    "programmer.serprog-closed": Advice(
+        "the server, the cable or the network", "look at the server's own messages; try again"
+    ),
+    "programmer.serprog-timeout": Advice(
+        "cable, network or the device's firmware",
+        "try again; for a serial port check the baud rate: `?baud=115200`",
+    ),
+    "programmer.serprog-sync": Advice(
+        "the wrong port or baud rate, or a device that is no serprog programmer",
+        "check the node and `?baud=`; reset the device and try again",
+    ),
+    "programmer.serprog-garbage": Advice(
+        "the cable, the baud rate or the device's firmware",
+        "shorten the cable or lower the rate: `?baud=115200`",
+    ),
+    "programmer.serprog-version": Advice("the device's firmware", "update the device's firmware"),
+    "programmer.serprog-no-spi": Advice(
+        "the device", "take a programmer for SPI chips; this one is for parallel, LPC or FWH"
+    ),
+    "programmer.serprog-nak": Advice(
+        "the device's firmware", "it may promise longer operations than it can do; update it"
+    ),
+    "programmer.serprog-pins": Advice("the device, or the supply of the board", "check its wiring"),
+    "programmer.serprog": Advice("the device's firmware", "update it, or take another device"),
+    "trace.mismatch": Advice(
+        "a change in what reaches the chip, or another image or chip",
+        "look at both operations; if the change is meant, record the trace again with record+URL",
+    ),
+    "trace.ended": Advice(
+        "a change in what reaches the chip", "if it is meant, record the trace again: record+URL"
+    ),
+    "trace.unfinished": Advice(
+        "a change in what reaches the chip", "if it is meant, record the trace again: record+URL"
+    ),
+    "trace.unwritable": Advice("this computer", "name a file you can write with ?trace="),
+    "trace": Advice("the trace file", "record it again: `-p record+URL?trace=FILE`"),
+    "programmer.qemu-lost": Advice(
+        "QEMU, or whatever ended it",
+        "look at what it said; the image may be incomplete: `hwflash verify`",
+    ),
+    "programmer.qemu-timeout": Advice(
+        "a QEMU that hangs, or was stopped", "try again; `hwflash doctor` checks this computer"
+    ),
+    "programmer.qemu-start": Advice("QEMU or the image file", "look at what QEMU said"),
+    "programmer.qtest": Advice("the version of QEMU", "QEMU 7.2 is known to work"),
+    "programmer": Advice("the programmer", "`hwflash doctor` checks programmer and computer"),
+    "environment.libusb": Advice(
+        "this computer", "install libusb: `apt-get install libusb-1.0-0`; `hwflash doctor`"
+    ),
+    "environment.port-in-use": Advice(
+        "another program", "end it, or choose another port; `--listen 127.0.0.1:0` finds a free one"
+    ),
+    "environment.address": Advice(
+        "the command", "listen at an address of this computer, such as --listen 127.0.0.1:0"
+    ),
+    "environment.qemu-missing": Advice(
+        "this computer", "install QEMU for Arm: `apt-get install qemu-system-arm`"
+    ),
+    "environment.qemu-version": Advice(
+        "the version of QEMU", "qemu:// needs qemu-system-arm; version 7.2 is known to work"
+    ),
+    "environment.file-busy": Advice(
+        "a program that uses the image", "end it, or write to another file with -o FILE"
+    ),
+    "environment.unreadable": Advice("the file name, or permissions", "check the file"),
+    "environment": Advice("this computer", "`hwflash doctor` checks it"),
+    "doctor.permission": Advice("permissions", "run it with sudo"),
+    "state": Advice(
+        "this computer", "set HWFLASH_STATE_DIR to a folder you can write: `hwflash doctor`"
+    ),
+    "backup": Advice("this computer", "name a folder you can write with --backup-dir"),
+    "backup.damaged": Advice("the backup file", "restore from another backup"),
+    "backup.unreadable": Advice("the file name", "name the .bin file of a backup"),
+    "backup.other-chip": Advice("the wrong board", "connect the chip the backup was made from"),
+    "journal.unwritable": Advice(
+        "this computer", "make room or set HWFLASH_STATE_DIR: `hwflash doctor`"
+    ),
+    "journal.other-chip": Advice("the wrong board", "connect the chip the write began on"),
+    "chip.absent": Advice(
+        _WIRING,
+        "check VCC, GND, CS# and MISO, and that HOLD# and WP# are high; the board itself must "
+        "not drive the bus. `hwflash probe --frequency 1M`",
+    ),
+    "chip.unstable": Advice(_WIRING, _UNSTEADY),
+    "chip.unstable-read": Advice(_WIRING, _UNSTEADY),
+    "chip.unknown": Advice(
+        "a part hwflash does not know",
+        "name it with --chip (`hwflash chips list`) or describe it with --chip-file",
+    ),
+    "chip.unsupported": Advice("the part", "this part cannot be treated as ordinary NOR flash"),
+    "chip.addressing": Advice("the part", "describe its 4-byte addressing with --chip-file"),
+    "chip.conflict": Advice(
+        "SFDP or the catalog", "decide with --chip NAME (`hwflash chips list`) or --size"
+    ),
+    "chip.stacked": Advice(
+        "the part", "if you know that it works on this part, insist on it with --chip NAME"
+    ),
+    "chip.voltage": Advice(
+        "the wrong adapter",
+        "use a level shifter, and say so with --allow-voltage; 3.3 V can destroy the chip",
+    ),
+    "chip.timeout": Advice("the chip, its supply or its HOLD# pin", "`hwflash probe`"),
+    "chip.protected": Advice(
+        "the chip's protection bits",
+        "`hwflash probe` shows what is protected and by which bits",
+    ),
+    "chip.write-enable": Advice("the chip's protection, or WP#", "`hwflash probe`"),
+    "chip": Advice("the chip or its wiring", "`hwflash probe`"),
+    "board.other-chip": Advice("the wrong board", "check the board, or leave out --board"),
+    "board.other-size": Advice("the wrong board", "check the board, or leave out --board"),
+    "board": Advice("the board file", "`hwflash boards check FILE` lists every fault"),
+    "chip-file": Advice("the chip file", "see docs/chips.md for the form of chip files"),
+    "image.smaller-than-chip": Advice(
+        "the image", "say where it belongs with --at, --range or --region"
+    ),
+    "image.larger-than-chip": Advice(
+        "the image, or the wrong chip", "`hwflash probe` shows the chip's size"
+    ),
+    "image": Advice("the image file", "check the file"),
+    "uefi.no-store": Advice(
+        "the image, or firmware that is not EDK2",
+        "give a dump of the whole flash; `--full` searches every byte of a chip",
+    ),
+    "uefi.unhealthy": Advice(
+        "a power cut, or whoever wrote the store",
+        "`hwflash vars check SOURCE` names each fault; repair it with `hwflash ftw rescue`, or "
+        "say --repair",
+    ),
+    "uefi.exchange": Advice("the JSON file", "`hwflash vars export` writes one that is right"),
+    "uefi.plain-store": Advice(
+        "the firmware", "only a store with authenticated variables can hold Secure Boot keys"
+    ),
+    "uefi.signature": Advice(
+        "the update, or the keys of the store",
+        "`hwflash keys list SOURCE` shows who may sign; --force takes it all the same",
+    ),
+    "uefi.certificate": Advice("the file", "give an X.509 certificate, DER or PEM"),
+    "uefi.signature-list": Advice("the file or the store", "give EFI signature lists (.esl)"),
+    "uefi.authentication": Advice(
+        "the file", "give a signed update, such as dbxupdate.bin or an .auth file"
+    ),
+    "uefi.pe": Advice("the file", "give a UEFI program (PE)"),
+    "uefi.store-full": Advice("the size of the store", "import fewer variables"),
+    "uefi.erase-block": Advice(
+        "the chip's erase blocks are larger than the volume's",
+        "variables can be set and deleted while there is room; for a rewrite work on an image "
+        "and write it with `hwflash write`",
+    ),
+    "uefi.first-block": Advice(
+        "what a power cut left in the first block",
+        "--order edk2 rewrites it too; a power cut meanwhile needs `hwflash ftw recover` before "
+        "the board is switched on",
+    ),
+    "uefi.no-canary": Advice(
+        "a store that is full to the last byte",
+        "delete a variable first, or say --order edk2; a power cut meanwhile needs "
+        "`hwflash ftw recover` before the board is switched on",
+    ),
+    "uefi": Advice(
+        "the image", "`hwflash vars check SOURCE`; check the file, or the board's [nvram]"
+    ),
+    "ftw.pending": Advice(
+        "a power cut", "`hwflash ftw recover SOURCE` finishes or drops the write"
+    ),
+    "ftw": Advice(
+        "the fault-tolerant work space or spare area",
+        "`hwflash ftw status SOURCE` shows them, `hwflash ftw rescue SOURCE` repairs them",
+    ),
+    "rescue.lost": Advice(
+        "nothing of the variables is left",
+        "restore a backup, write the firmware's own template, or make an empty store with --fresh",
+    ),
+    "rescue": Advice("the image", "look at it first: `hwflash ftw rescue SOURCE --dry-run`"),
+    "efi.security-violation": Advice(
+        "firmware wants a signature for this variable",
+        "--force changes it without one; for keys see `hwflash keys --help`",
+    ),
+    "efi.out-of-resources": Advice(
+        "the size of the store", "`hwflash vars list SOURCE` shows what is used and free"
+    ),
+    "efi": Advice("the command", "firmware would refuse it too: check name, attributes and value"),
+    "fvb": Advice("the chip or the image", "`hwflash vars check SOURCE`"),
+    "sfdp": Advice("the file", "give raw SFDP bytes, beginning with 'SFDP'"),
+    "layout": Advice("the layout", "`hwflash boards check FILE`"),
+    "qemu.image-size": Advice(
+        "the image file", "name a file that does not exist, and it is made; or another model"
+    ),
+    "qemu": Advice("the image file or its folder", "name a file you can write with image="),
+    "sim": Advice("the simulated chip's files", "remove the image and its .state.json"),
+    "chips.unknown-part": Advice("the command", "`hwflash chips list`"),
+    "usage.qemu-model": Advice(
+        "the command", "`qemu-system-arm -machine none -device help` lists the models, on bus SSI"
+    ),
+    "usage.region": Advice("the command", "`hwflash boards show BOARD` lists its regions"),
+    "usage.region-board": Advice("the command", "name the board with --board"),
+    "usage.shared-block": Advice(
+        "the layout",
+        "name the protected region too (--region), or change nothing in the block it shares",
+    ),
+    "usage.protected-region": Advice("the command", "name it with --region if you mean it"),
+    "usage.confirm": Advice("the command", "look at it with --dry-run, then say --yes"),
+    "usage.resume": Advice("the command", "name one of them: `hwflash write --resume NAME`"),
+    "usage.erase-alignment": Advice("the command", "`hwflash probe` shows the erase blocks"),
+    "usage.guid": Advice("the command", "say whose it is with --guid: a GUID, or a known name"),
+    "usage.device-path": Advice(
+        "the device path", "`hwflash vars get SOURCE Boot0000` shows how one is written"
+    ),
+    "usage.output": Advice("the command", "-o FILE writes the changed image there"),
+    "usage.key": Advice("the command", "`hwflash keys list SOURCE` shows the entries"),
+    "usage.key-ambiguous": Advice("the command", "name it by its number or more of its digits"),
+    "usage.platform-key": Advice("the command", "PK holds one certificate: --replace"),
+    "usage.variable-ambiguous": Advice("the command", "say which with --guid, or with --store"),
+    "usage.variable": Advice("the command", "`hwflash vars list SOURCE` shows all of them"),
+    "usage.store": Advice("the command", "`hwflash vars list SOURCE` shows all of them"),
+    "usage.usbip-programmer": Advice(
+        "the command",
+        "name one with -p sim://PART; Linux exports real programmers itself, with usbipd",
+    ),
+    "usage": Advice("the command", "`hwflash --help`, `hwflash COMMAND --help`"),
+    "interrupted": Advice("you", "start it again when you like"),
+}  # fmt: skip
