@@ -40,4 +40,14 @@ run hwflash verify "$out/part.bin" --at 0x84000
 run hwflash write --restore "$(ls -t "$out"/state/backups/*.bin | head -n 1)" --yes
 run hwflash verify "$out/changed.fd"
 
+# A UEFI variable on the chip: programmed in place, also when the power fails in the middle.
+store="sim://w25q32jv?image=$out/chip.bin"
+run hwflash vars set "$store" Timeout --u16 3 --yes
+say "hwflash vars set \"$store&power_cut=4\" Timeout --u16 7 --yes    # the power fails"
+hwflash vars set "$store&power_cut=4" Timeout --u16 7 --yes && exit 1
+run hwflash vars get "$store" Timeout
+run hwflash ftw recover "$store" --yes
+run hwflash vars set "$store" Timeout --u16 7 --yes
+run hwflash vars check "$store"
+
 printf '\nThe chip holds the image; %s has everything that was made.\n' "$out"

@@ -61,6 +61,7 @@ from hwflash.uefi.ftw_write import (
 )
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.records import Record, State
+from hwflash.uefi.seal import seal_tail
 from hwflash.uefi.suffix_plan import START_ID_SIZE, SuffixPlan, plan_suffix
 from hwflash.units import Range
 
@@ -88,7 +89,13 @@ def rewrite_suffix(nvram: Nvram, wanted: Sequence[Record]) -> None:
             can be had (``uefi.no-canary``); the spare area is too small
             (``ftw.spare-small``); or as `geometry`.
     """
-    plan = plan_suffix(nvram, wanted)
+    try:
+        plan = plan_suffix(nvram, wanted)
+    except ImageError as error:
+        # The remains of a header in the first erase block can be made a dead record.
+        if error.code != "uefi.first-block" or not seal_tail(nvram):
+            raise
+        plan = plan_suffix(nvram, wanted)
     flash = nvram.flash
     prepare(nvram)
     if plan.filler is not None:
@@ -110,11 +117,7 @@ def _write_suffix(nvram: Nvram, plan: SuffixPlan, changed: list[int]) -> None:
     changed = sorted({*changed, first, plan.last} - {place.variables.end})
     lba = place.lba(changed[0])
     target = place.base + lba * place.block
-    length = place.variables.end - target
-    if length > place.spare.length:
-        text = f"0x{length:X} bytes do not fit into the spare area {place.spare}"
-        raise ImageError(text, code="ftw.spare-small", offset=place.spare.address)
-    entry = allocate(nvram, lba, 0, length)
+    entry = allocate(nvram, lba, 0, place.variables.end - target)
     used = _copy_to_spare(nvram, plan, target)
     mark_in_transition(nvram, plan.moved)
     flash.because("a canary behind the last record, until the store is complete")

@@ -13,6 +13,7 @@ from hwflash.uefi.find import find_stores
 from hwflash.uefi.flashops import carried_out
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.records import State
+from hwflash.uefi.rewrite import reclaim
 from hwflash.uefi.seal import seal_tail
 from hwflash.uefi.services import VariableServices
 from hwflash.uefi.window import Window, filled_with
@@ -91,3 +92,13 @@ def test_a_clean_store_needs_nothing():
     nvram = nvram_of(volume_bytes(some_variables()))
     assert seal_tail(nvram)
     assert nvram.operations == []
+
+
+def test_a_reclaim_closes_remains_in_the_first_block():
+    image = volume_bytes([variable("Keep", b"kept"), variable("Gone", state=State.DELETED)])
+    header = variable("Torn", b"data", state=State.ERASED).build()[:60]
+    torn(image, header, 11)
+    nvram = nvram_of(image)
+    reclaim(nvram, adding=variable("New", bytes(0x1000)))
+    assert {record.name for record in nvram.store.live} == {"Keep", "New"}
+    assert nvram.store.healthy
