@@ -100,9 +100,12 @@ def rewrite_suffix(nvram: Nvram, wanted: Sequence[Record]) -> None:
     prepare(nvram)
     if plan.filler is not None:
         flash.because("fill up the first erase block with a dead record")
-        header = plan.filler.header_size + len(plan.filler.name_bytes)
-        flash.program(plan.filler.offset, plan.filler.build()[:header])
+        # The name comes last: behind a header that is not yet valid it would be bytes that
+        # are not erased.
+        name = plan.filler.offset + plan.filler.header_size
+        flash.program(plan.filler.offset, plan.filler.build()[: plan.filler.header_size])
         _set_state(nvram, plan.filler, State.HEADER_VALID_ONLY)
+        flash.program(name, plan.filler.name_bytes)
     _delete(nvram, plan.hidden, "delete a copy that another record hides")
     changed = [block for block in _blocks(plan) if _differs(nvram, plan, block)]
     if changed:
