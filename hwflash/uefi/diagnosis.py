@@ -83,13 +83,20 @@ class Copy:
         area: its bytes, moved to where the variable area lies.
         live: the variables, as the firmware finds them or as they were searched, at their
             true offsets.
+        proven: those of them that a search proves, wherever they are.
         scan: what was found by searching.
     """
 
     facts: CopyFacts
     area: Window
     live: tuple[Record, ...]
+    proven: tuple[Record, ...]
     scan: Scan
+
+    def has(self, record: Record) -> bool:
+        """Whether a search of this copy alone gives the same value of the variable."""
+        same = next((item for item in self.proven if item.key == record.key), None)
+        return same is not None and value(same) == value(record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +134,11 @@ def diagnose(nvram: Nvram) -> Diagnosis:
         refused = error.message
         trial = Nvram(nvram.flash.window(), nvram.found, nvram.flash.erase_size, nvram.flash.origin)
     here, spare = read_copies(trial)
-    idle = trial.found.ftw.verdict in ("idle", "unknown")
     if recovery is not None and not here.facts.fault:
         choice: Choice = "recover" if recovery.changed else "nothing"
         options: tuple[Choice, ...] = (choice, "fresh")
     else:
-        choice = _choose(here, spare, work_lost=not idle)
+        choice = _choose(here, spare, doubtful=_doubtful(trial.found))
         options = _options(choice, here, spare)
     kept = kept_by(choice, here, spare)
     facts = (here.facts,) if spare is None else (here.facts, spare.facts)
@@ -145,7 +151,7 @@ def kept_by(choice: Choice, here: Copy, spare: Copy | None) -> tuple[Record, ...
     if choice == "spare" and spare is not None:
         return spare.live
     if choice == "salvage":
-        return winners(here.live, spare.live if spare is not None else ())
+        return winners(here.proven, spare.proven if spare is not None else ())
     return () if choice in ("fresh", "lost") else here.live
 
 
@@ -183,10 +189,13 @@ def _read(
         name, area.base + shift, headers, not broken,
         len(searched.records), len(live), fault or "",
     )  # fmt: skip
-    moved = tuple(
-        item.moved(item.offset + shift) for item in sorted(live, key=lambda item: item.offset)
-    )
-    return Copy(facts, area, moved, searched)
+    proven = winners(searched.records)
+    return Copy(facts, area, _moved(live, shift), _moved(proven, shift), searched)
+
+
+def _moved(records: Sequence[Record], shift: int) -> tuple[Record, ...]:
+    inorder = sorted(records, key=lambda item: item.offset)
+    return tuple(item.moved(item.offset + shift) for item in inorder)
 
 
 def _headers_right(found: Found, area: Window) -> bool:
@@ -248,7 +257,7 @@ def _with_headers(found: Found, area: Window, kind: StoreFormat) -> bytes:
     return head + area.data[len(head) :]
 
 
-def _choose(here: Copy, spare: Copy | None, *, work_lost: bool) -> Choice:
+def _choose(here: Copy, spare: Copy | None, *, doubtful: bool) -> Choice:
     """See the text of `hwflash.uefi.rescue`."""
     there = spare.live if spare is not None else ()
     sound = spare is not None and not spare.facts.fault
@@ -256,7 +265,7 @@ def _choose(here: Copy, spare: Copy | None, *, work_lost: bool) -> Choice:
     others = _values(there)
     fewer = all(others.get(key) == item for key, item in mine.items()) and len(mine) < len(others)
     if here.facts.whole and (mine or here.facts.headers):
-        if work_lost and fewer:
+        if doubtful and fewer:
             return "spare" if sound else "salvage"
         return "keep" if here.facts.headers else "headers"
     if not mine and not others:
@@ -265,6 +274,14 @@ def _choose(here: Copy, spare: Copy | None, *, work_lost: bool) -> Choice:
     if sound and all(others.get(key) == item for key, item in added.items()):
         return "spare"
     return "salvage"
+
+
+def _doubtful(found: Found) -> bool:
+    """Whether the store in place may be half copied: nobody knows, or a copy is under way."""
+    space = found.ftw.work_space
+    if found.areas.work is None:
+        return False
+    return space is None or not space.valid or found.ftw.verdict == "replay"
 
 
 def _values(records: Sequence[Record]) -> dict[Key, tuple[int, bytes, bytes]]:
@@ -291,12 +308,19 @@ def _lost(
         yield _why_lost(here, spare)
     if choice == "salvage":
         for first, end in here.scan.lost[:_TOLD]:
-            yield f"0x{first:06X} to 0x{end:06X} in place: {end - first:,} bytes that are no record"
+            place = f"0x{first:06X} to 0x{end:06X} in place"
+            yield f"{place}: {end - first:,} bytes that no record is proven of"
         if len(here.scan.lost) > _TOLD:
             yield f"{len(here.scan.lost) - _TOLD} more places like these"
         gone = {item.key for item in here.scan.records if item.state == 0x3C} - set(have)
         for name, guid in sorted(gone, key=str)[:_TOLD]:
             yield f"{printable(name)} ({guid}): only a superseded record of it is left"
+    odd: set[Key] = set()
+    if spare is not None:
+        odd = _values(spare.live).keys() - _values(spare.proven).keys()
+    if choice == "salvage":
+        for name, guid in sorted(odd - have.keys(), key=str)[:_TOLD]:
+            yield f"{printable(name)} ({guid}): its record in the spare area cannot be proven"
     for record in here.live:
         if record.key not in have:
             yield f"{printable(record.name)} ({record.guid}): it is only in place, not kept"

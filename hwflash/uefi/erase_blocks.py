@@ -115,11 +115,16 @@ def erase_limits(nvram: Nvram) -> EraseLimits:
     except ImageError as error:
         text = f"The store cannot be rewritten: {error.message}."
         return EraseLimits(True, False, False, error.code, (grow, text))
-    first = found.base + max(found.erase, 0)
+    first = found.base + found.erase
     sizes = (
         f"The volume counts in blocks of {format_size(found.block)}, the flash erases "
         f"{format_size(found.erase)} at a time."
     )
+    whole_fits = found.variables.length <= found.spare.length
+    rest = found.variables.end - found.base - found.lba(first) * found.block
+    if rest > found.spare.length:
+        text = f"The spare area {found.spare} is too small for a copy of the store."
+        return EraseLimits(True, False, False, "ftw.spare-small", (sizes, grow, text))
     if found.shared:
         whole = found.work_block.address == found.base and found.variables.end >= found.work.end
         how = (
@@ -134,12 +139,12 @@ def erase_limits(nvram: Nvram) -> EraseLimits:
             f"All variables lie in one erase block of {format_size(found.erase)} with the volume "
             "header, so a rewrite must erase it, as the firmware does."
         )
-        return EraseLimits(True, False, True, "uefi.erase-block", (sizes, grow, text))
+        return EraseLimits(True, False, whole_fits, "uefi.erase-block", (sizes, grow, text))
     text = (
         f"The store can be rewritten from 0x{first:06X} to 0x{found.variables.end:06X}; the "
         f"first {format_size(first - found.base)}, with the volume header, are never erased."
     )
-    return EraseLimits(True, True, True, "", (sizes, grow, text))
+    return EraseLimits(True, True, whole_fits, "", (sizes, grow, text))
 
 
 def _block_size(nvram: Nvram) -> int:

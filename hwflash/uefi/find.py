@@ -339,7 +339,7 @@ def _assemble(
     notes: list[Anomaly] = []
     store = None
     if store_at is None:
-        at = base + USUAL_HEADER
+        at = min(base + USUAL_HEADER, window.end)
         text = f"there is no variable store header: {_filling(window, areas.variables, at)}"
         notes.append(Anomaly("store.missing", at, text, "error"))
     else:
@@ -386,7 +386,9 @@ def _header_lost(
 def _filling(window: Window, place: Range, at: int) -> str:
     """What stands in place of a store header."""
     data = window.at(at, place.end - at)
+    if not data:
+        return "the image ends before it"
     for value in (0xFF, 0x00):
-        if data and filled_with(data, value):
+        if filled_with(data, value):
             return f"the variable area is all {value:02X}"
     return f"0x{at:06X} has {data[:16].hex(' ')}"

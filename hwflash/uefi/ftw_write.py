@@ -362,13 +362,18 @@ def _valid(nvram: Nvram) -> WorkSpace:
 
     Ref: edk2 IsValidWorkSpace, which compares all bytes.
     """
-    space = nvram.work_space
-    wanted = make_work_space(space.size, signature=space.signature).header()
-    work = nvram.areas.work
-    if not space.valid or space.header() != wanted or (work and space.size != work.length):
-        text = f"the FTW work space at 0x{space.base:06X} is not valid: {space.state}"
+    space, work = nvram.work_space, nvram.areas.work
+    fits = work is not None and space.size == work.length
+    # A header is built only for a size that was found to be the right one.
+    if not fits or not space.valid or space.header() != _header(space):
+        state = space.state if fits else f"it says 0x{space.size:X} bytes"
+        text = f"the FTW work space at 0x{space.base:06X} is not as the firmware wants it: {state}"
         _refuse("ftw.work-space-invalid", text, space.base)
     return space
+
+
+def _header(space: WorkSpace) -> bytes:
+    return make_work_space(space.size, signature=space.signature).header()
 
 
 def _set_flag(nvram: Nvram, address: int, bit: int) -> None:

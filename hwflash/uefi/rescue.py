@@ -19,8 +19,8 @@ is chosen, and why:
     firmware. The spare is not erased.
 ``headers``
     The chain of records in place is whole, only volume or store header are not. They are
-    programmed over what is left of them where that only clears bits. Otherwise the whole area
-    goes through the spare; the records in place stay until the spare is complete.
+    programmed over what is left of them where that only clears bits. Otherwise a new store of
+    the live records goes through the spare; those in place stay until the spare is complete.
 ``salvage``
     The chain is broken, and the spare is older or broken too. Records are collected from both
     copies. When the spare alone has them all, the variable area is rewritten at once. Otherwise
@@ -73,7 +73,7 @@ from hwflash.uefi.layouts import STORE_HEADER, WORK_SPACE_HEADER
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.records import Record, State
 from hwflash.uefi.recover import recover, replay, write_blocks
-from hwflash.uefi.salvage import erased_run, fresh_record, value
+from hwflash.uefi.salvage import erased_run, fresh_record
 from hwflash.uefi.store import findable, make_store, parse_store
 from hwflash.uefi.window import Window, printable
 
@@ -126,6 +126,26 @@ def rescue(nvram: Nvram, *, choice: Choice | None = None, fresh: bool = False) -
     if chosen not in found.options:
         text = f"{chosen!r} is not possible here; possible are {', '.join(found.options)}"
         _refuse("rescue.choice", text, nvram.base)
+    # Once in memory of its own: what is refused half way must leave no operations behind.
+    flash = nvram.flash
+    _carry_out(Nvram(flash.window(), nvram.found, flash.erase_size, flash.origin), found, chosen)
+    kept, actions = _carry_out(nvram, found, chosen)
+    lost = found.lost
+    if chosen != found.choice:
+        have = {record.key for record in kept}
+        lost = tuple(
+            f"{printable(item.name)} ({item.guid})"
+            for item in found.variables
+            if item.key not in have
+        )
+        lost = lost or (found.lost if found.choice == "lost" else ())
+    return Rescue(chosen, kept, lost, tuple(actions))
+
+
+def _carry_out(
+    nvram: Nvram, found: Diagnosis, chosen: Choice
+) -> tuple[tuple[Record, ...], list[str]]:
+    """The records kept, and what was done."""
     actions: list[str] = []
     if found.recovery is not None and chosen != "fresh":
         actions += recover(nvram).actions
@@ -140,16 +160,8 @@ def rescue(nvram: Nvram, *, choice: Choice | None = None, fresh: bool = False) -
     elif chosen == "salvage":
         actions += _salvage(nvram, kept, here, spare)
     elif chosen == "fresh":
-        _through_spare(nvram, _image(nvram, ()))
-        actions.append("An empty store was written.")
-    lost = found.lost
-    if chosen != found.choice:
-        lost = tuple(
-            f"{printable(item.name)} ({item.guid})"
-            for item in found.variables
-            if item.key not in {record.key for record in kept}
-        )
-    return Rescue(chosen, kept, lost, tuple(actions))
+        actions += [*_through_spare(nvram, _image(nvram, ())), "An empty store was written."]
+    return kept, actions
 
 
 def _keep(nvram: Nvram) -> list[str]:
@@ -216,22 +228,20 @@ def _write_headers(nvram: Nvram, here: Copy) -> list[str]:
         nvram.flash.program(base, head[:split])
         nvram.flash.verify(base, len(head))
         return ["The headers were completed without an erase.", *_keep(nvram)]
-    area = bytearray(_padded(nvram, head + here.area.data[len(head) :]))
-    actions = _through_spare(nvram, bytes(area))
-    return [*actions, "The headers were written anew, by way of the spare.", *_keep(nvram)]
+    actions = _through_spare(nvram, _image(nvram, here.live))
+    return [*actions, "Headers and live records were written anew, by way of the spare."]
 
 
 def _salvage(nvram: Nvram, kept: tuple[Record, ...], here: Copy, spare: Copy | None) -> list[str]:
     """Build a new store of all that was proven; see the module's text for the order."""
     image = _image(nvram, kept)
     place = geometry(nvram)
-    if spare is not None and _has_all(spare, kept):
+    if spare is not None and all(spare.has(record) for record in kept):
         _replace_copy(nvram, place, here, image)
-        actions = ["The new store was written over the variable area."]
-        return [*actions, *_keep(nvram)]
+        return ["The new store was written over the variable area.", *_keep(nvram)]
     if spare is None:
         _refuse("ftw.no-spare", "there is no spare area to write the new store to", nvram.base)
-    aside = [record for record in kept if not _has(here, record)]
+    aside = [record for record in kept if not here.has(record)]
     actions = _put_aside(nvram, here, aside) if aside else []
     actions += _make_room(nvram, place)
     entry = allocate(nvram, 0, 0, len(image))
@@ -243,15 +253,15 @@ def _salvage(nvram: Nvram, kept: tuple[Record, ...], here: Copy, spare: Copy | N
 def _replace_copy(nvram: Nvram, place: Geometry, copy: Copy, image: bytes) -> None:
     """Write a new store over one copy while the other one has everything.
 
-    Nothing in the copy may be taken for a variable before it is whole, not even after a cut:
-    its headers and start ids are struck out, the new records are written in state FF, and
-    become live from the last to the first, so that no chain is whole before the first is.
-    The headers come last.
+    Nothing in the copy may be taken for a variable before it is whole: headers and start ids
+    are struck out, the new records are written in state FF, and become live from the last to
+    the first, so that no chain is whole before the first is. The headers come last.
     """
     flash, at = nvram.flash, copy.facts.base
     flash.because("rescue: strike out the copy that is replaced")
     head = store_base(nvram.found) - nvram.areas.variables.address + STORE_HEADER.size
-    flash.program(at, bytes(head))
+    # With the start id of whatever the chain begins with, proven or not.
+    flash.program(at, bytes(head + 2))
     shift = at - copy.area.base
     for record in copy.scan.records:
         flash.program(record.offset + shift, bytes(2))
@@ -271,17 +281,6 @@ def _replace_copy(nvram: Nvram, place: Geometry, copy: Copy, image: bytes) -> No
     flash.verify(at, len(image))
 
 
-def _has(copy: Copy, record: Record) -> bool:
-    same = next((item for item in copy.live if item.key == record.key), None)
-    return same is not None and value(same) == value(record)
-
-
-def _has_all(copy: Copy, records: tuple[Record, ...]) -> bool:
-    """Whether a copy alone gives the same variables with the same values."""
-    values = {record.key: value(record) for record in copy.live}
-    return all(values.get(record.key) == value(record) for record in records)
-
-
 def _put_aside(nvram: Nvram, here: Copy, records: list[Record]) -> list[str]:
     """Copy records into erased bytes of the variable area, the last one to the end."""
     fresh = [fresh_record(record) for record in records]
@@ -295,7 +294,7 @@ def _put_aside(nvram: Nvram, here: Copy, records: list[Record]) -> list[str]:
         _refuse("rescue.no-room", text, nvram.base)
     base = store_base(nvram.found)
     at = run[1] - (run[1] - base) % 4
-    nvram.flash.because("rescue: copy a record of the spare to the variable area")
+    nvram.flash.because("rescue: put a record of the spare aside")
     for record in reversed(fresh):
         at -= record.end - record.offset
         content = replace(record, state=int(State.ERASED)).build()

@@ -47,7 +47,7 @@ class Scan:
     Attributes:
         records: proven records, live and dead, in order of offsets.
         broken_at: image offset at which the chain could not be trusted any more, or None.
-        lost: ranges of bytes, first and end, that are neither records nor erased.
+        lost: ranges of bytes, first and end, that are neither proven records nor erased.
     """
 
     records: tuple[Record, ...]
@@ -99,16 +99,21 @@ def scan(window: Window, first: int, end: int, kind: StoreFormat, base: int) -> 
     """
     end = min(end, window.end)
     records: list[Record] = []
+    odd: list[tuple[int, int]] = []
     at = first
     for record in walk(window, first, end, kind, base):
         if not _trusted(window, record, end):
             break
+        if findable(record) and prove(window, record.offset, end, kind, base) is None:
+            odd.append((record.offset, record.end))
+            at = record.end
+            continue
         records.append(record)
         at = record.end
     if filled_with(window.at(at, end - at), 0xFF):
-        return Scan(tuple(records), None, ())
+        return Scan(tuple(records), None, tuple(odd))
     searched = list(_search(window, at, end, kind, base))
-    return Scan((*records, *searched), at, tuple(_gaps(window, at, end, searched)))
+    return Scan((*records, *searched), at, (*odd, *_gaps(window, at, end, searched)))
 
 
 def _trusted(window: Window, record: Record, end: int) -> bool:

@@ -76,6 +76,10 @@ def plan_suffix(nvram: Nvram, wanted: Sequence[Record]) -> SuffixPlan:
     place = _preconditions(nvram)
     store = nvram.store
     head_end = _head_end(place, store)
+    length = place.variables.end - place.base - place.lba(head_end) * place.block
+    if length > place.spare.length:
+        text = f"0x{length:X} bytes do not fit into the spare area {place.spare}"
+        _refuse("ftw.spare-small", text, place.spare.address)
     start, filler = _start(store, head_end)
     hidden, moved, gone, staying = _sorted_out(store, head_end, wanted)
     added = b"".join(record.build() for record in wanted if record.key not in staying)

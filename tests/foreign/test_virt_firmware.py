@@ -23,6 +23,9 @@ from uefi.volumes import GUID, NV_BS, OVMF_2M, OVMF_4M, variable, volume_bytes
 from hwflash.uefi import guids
 from hwflash.uefi.decode import decode
 from hwflash.uefi.find import Found, find_stores
+from hwflash.uefi.nvram import Nvram
+from hwflash.uefi.rewrite import reclaim
+from hwflash.uefi.services import VariableServices
 from hwflash.uefi.siglist import Signature, SignatureList
 
 pytestmark = pytest.mark.foreign
@@ -208,3 +211,33 @@ def test_a_dump_of_16_mib_is_searched_as_it_does(virt_fw_vars, tmp_path):
     path = tmp_path / "dump.bin"
     path.write_bytes(image)
     assert theirs(virt_fw_vars, path) == ours(image) == ours(volume)
+
+
+@pytest.mark.parametrize("order", ["suffix", "edk2"])
+@pytest.mark.parametrize(
+    "name", ["OVMF/OVMF_VARS.ms.fd", "OVMF/OVMF_VARS_4M.ms.fd", "AAVMF/AAVMF_VARS.ms.fd"]
+)
+def test_it_reads_what_our_changes_leave(name, order, virt_fw_vars, tmp_path):
+    """Every kind of change on a real store, and a reclaim in the end."""
+    path = tmp_path / "vars.fd"
+    path.write_bytes(template(name))
+    start = only(path.read_bytes())
+    nvram = Nvram(start.window, start)
+    services = VariableServices(nvram, order=order)
+    services.set_variable("Timeout", guids.GLOBAL_VARIABLE, 7, b"\5\0")
+    services.set_variable("Own", GUID, NV_BS, bytes(range(256)) * 8)
+    services.set_variable("Own", GUID, NV_BS | 0x40, b"and more")
+    services.set_variable("PK", guids.GLOBAL_VARIABLE, 0x27, b"", force=True)
+    for number in range(40):
+        services.set_variable("Often", GUID, NV_BS, bytes([number]) * 700)
+    path.write_bytes(nvram.flash.window().data)
+    assert theirs(virt_fw_vars, path) == ours(path.read_bytes())
+    reclaim(nvram, order=order)
+    path.write_bytes(nvram.flash.window().data)
+    found = ours(path.read_bytes())
+    assert theirs(virt_fw_vars, path) == found
+    assert found["Own", str(GUID)] == (NV_BS, bytes(range(256)) * 8 + b"and more")
+    assert found["Often", str(GUID)] == (NV_BS, bytes([39]) * 700)
+    assert ("BootOrder", str(guids.GLOBAL_VARIABLE)) not in found
+    before = {record.name for record in start.store.live}
+    assert {key[0] for key in found} == (before - {"PK"}) | {"Own", "Often", "Timeout"}

@@ -15,7 +15,7 @@ from edk2_model import AAVMF, MTC, OVMF_2M, OVMF_4M, Build, Layout, variables_in
 from power_cuts import BUILDS, Variables, opened
 from volumes import GUID, NV_BS, entry, variable, volume_bytes
 
-from hwflash.uefi.flashops import Erase, Program
+from hwflash.uefi.flashops import Erase, Program, carried_out
 from hwflash.uefi.ftw_write import ftw_write, reclaim_work_space
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.records import Record
@@ -23,6 +23,7 @@ from hwflash.uefi.recover import recover
 from hwflash.uefi.rescue import rescue
 from hwflash.uefi.rewrite import Order, reclaim
 from hwflash.uefi.services import VariableServices
+from hwflash.uefi.window import Window
 
 KNOWN = {OVMF_2M: volumes.OVMF_2M, OVMF_4M: volumes.OVMF_4M, AAVMF: volumes.AAVMF}
 APPEND = 0x40
@@ -118,6 +119,13 @@ def setting(*call) -> Callable[[Nvram], object]:
     return lambda nvram: VariableServices(nvram).set_variable(*call)
 
 
+def after_programs(start: bytes, call: tuple, count: int) -> bytes:
+    """The flash after the first programs of a SetVariable."""
+    nvram = opened(start)
+    setting(*call)(nvram)
+    return bytes(carried_out(Window(start), nvram.operations[:count]).data)
+
+
 def reclaiming(order: Order, adding: Record | None = None) -> Callable[[Nvram], object]:
     return lambda nvram: reclaim(nvram, adding=adding, order=order)
 
@@ -130,6 +138,10 @@ def in_place(layout: Layout, erase_size: int | None = None) -> Iterator[Scenario
          *some(layout, 4)[2:]],
         layout,
     )  # fmt: skip
+    # A header that lacks its start id and half of its bits.
+    new = after_programs(start, ("Torn", GUID, NV_BS, b"torn"), 1)
+    end = next(at for at, (one, other) in enumerate(zip(start, new, strict=True)) if one != other)
+    torn = start[:end] + b"\xff\x55\xff\x00\x03" + start[end + 5 :]
     target = ("Target", GUID)
     for name, image, call in (
         ("set, new", start, ("New", GUID, NV_BS, b"new value" * 60)),
@@ -137,6 +149,7 @@ def in_place(layout: Layout, erase_size: int | None = None) -> Iterator[Scenario
         ("set, update over two records", twins, (*target, NV_BS, b"newest")),
         ("set, delete", start, (*target, NV_BS, b"")),
         ("set, delete of two records", twins, (*target, 0, b"")),
+        ("set, behind a torn header", torn, (*target, NV_BS, b"a value that is new" * 20)),
         ("set, append", start, (*target, NV_BS | APPEND, b" and more" * 9)),
     ):
         yield planned(name, layout, image, setting(*call), erase_size=erase_size)
@@ -150,6 +163,9 @@ def suffixes(layout: Layout, erase_size: int | None = None) -> Iterator[Scenario
     packed = image_of(full(layout), layout)
     moved = [variable("Target", b"in transition", state=0x3E), *some(layout, 40, size=size)[2:]]
     lone = image_of([counter(), *moved], layout)
+    # A search finds the last of them, the firmware's own reclaim keeps the first.
+    both = [variable("Target", b"older", state=0x3E), *moved]
+    twins = image_of([counter(), *both], layout)
     tail = half[: layout.variables - 8] + bytes(4) + half[layout.variables - 4 :]
     head = image_of([counter(), *[variable(f"D{i}", b"d" * 90, state=0x3C) for i in range(9)],
                      variable("Target", b"old")], layout)  # fmt: skip
@@ -161,6 +177,7 @@ def suffixes(layout: Layout, erase_size: int | None = None) -> Iterator[Scenario
         ("reclaim, moving from block 0", half,
          reclaiming("suffix", variable("Target", b"moved" * 99))),
         ("reclaim, lone in transition", lone, reclaiming("suffix")),
+        ("reclaim, two in transition", twins, reclaiming("suffix")),
         ("reclaim, all in block 0", head, reclaiming("suffix", big)),
         ("reclaim, full to the end", packed, reclaiming("suffix")),
         ("set, full store", packed,
@@ -253,6 +270,12 @@ def rescues(layout: Layout) -> Iterator[Scenario]:
     broken[0x64 : layout.variables // 2] = b"\xff" * (layout.variables // 2 - 0x64)
     broken[layout.work : layout.work + 32] = b"\xff" * 32
     yield planned("rescue, from the spare", layout, bytes(broken), rescue, (), old=kept)
+    # The chain breaks at one record in place; the spare is older and lacks another one.
+    older = image_of(records[:-2], layout)[: layout.variables]
+    chain = bytearray(healthy[:spare] + older + healthy[spare + layout.variables :])
+    at = healthy.index("Live7".encode("utf-16-le")) - 60
+    chain[at : at + 2] = bytes(2)
+    yield planned("rescue, salvage", layout, bytes(chain), rescue, (), old=kept)
     headless = bytearray(healthy)
     headless[0x20:0x64] = b"\xff" * 0x44
     yield planned("rescue, headers erased", layout, bytes(headless), rescue, (), old=kept)

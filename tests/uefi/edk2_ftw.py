@@ -84,11 +84,14 @@ class Nor:
 
     def program(self, at: int, data: bytes) -> None:
         old = self.data[at : at + len(data)]
+        self.operations.append(("w", at, data))
+        if old == b"\xff" * len(data):
+            self.data[at : at + len(data)] = data
+            return
         held = int.from_bytes(old, "little") & int.from_bytes(data, "little")
         reached = held.to_bytes(len(data), "little")
         self.illegal += reached != data
         self.data[at : at + len(data)] = reached
-        self.operations.append(("w", at, bytes(data)))
 
     def erase(self, at: int, length: int, block: int) -> None:
         self.data[at : at + length] = b"\xff" * length

@@ -206,7 +206,7 @@ def boot(
         outcome=outcome,
         image=bytes(nor.data),
         variables=variables_in(nor.data, layout, base) if base >= 0 else {},
-        duplicates=frozenset(named(key) for key in twice(store)),
+        duplicates=frozenset(named(key) for key in twice(walk(store))),
         operations=nor.operations,
         illegal=nor.illegal,
         stale=variables.stale,
@@ -252,7 +252,7 @@ def _boot(
 
 
 def _value(variables: Variables, key: Key) -> tuple[int, bytes]:
-    current, _ = find(list(walk(variables.cache)), raw_key(*key))
+    current, _ = find(variables.entries, raw_key(*key))
     return (current.attributes, current.data) if current is not None else (0, b"")
 
 

@@ -7,7 +7,7 @@ Variable.c, as they were until 2022.11. Nothing of hwflash is used.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -40,19 +40,18 @@ def walk(store: bytes | bytearray, limit: int | None = None) -> Iterator[Entry]:
     limit = len(store) if limit is None else limit
     authenticated = store[:16] == AUTHENTICATED
     head = 60 if authenticated else 32
+    sizes = struct.Struct("<2xBxI28xII16s") if authenticated else struct.Struct("<2xBxIII16s")
     at = STORE_HEADER
     while at + 2 <= limit and store[at : at + 2] == b"\xaa\x55":
-        header = bytes(store[at : at + head]).ljust(head, b"\xff")
-        state, (attributes,) = header[2], struct.unpack_from("<I", header, 4)
-        name_size, data_size = struct.unpack_from("<II", header, 36 if authenticated else 8)
+        header = store[at : at + head].ljust(head, b"\xff")
+        state, attributes, name_size, data_size, guid = sizes.unpack(header)
         if state == 0xFF or 0xFFFFFFFF in (attributes, name_size, data_size):
             name_size = data_size = 0
-        name_at = at + head
-        data_at = name_at + name_size
-        end = (data_at + data_size + 3) & ~3
-        key = (header[head - 16 :], bytes(store[name_at:data_at]))
-        data = bytes(store[data_at : data_at + data_size])
-        yield Entry(at, end, state, attributes, key, data)
+        data_at = at + head + name_size
+        data_end = data_at + data_size
+        key = (guid, bytes(store[at + head : data_at]))
+        end = (data_end + 3) & ~3
+        yield Entry(at, end, state, attributes, key, bytes(store[data_at:data_end]))
         at = end
 
 
@@ -90,6 +89,7 @@ class Variables:
         self.store = 0
         self.last = self.total = 0
         self.reclaimed = False
+        self._entries: list[Entry] | None = None
 
     def load(self, hob: int | None) -> bool:
         """InitNonVolatileVariableStore; ``hob``: where the content of the spare belongs."""
@@ -107,10 +107,16 @@ class Variables:
         self._measure()
         return True
 
+    @property
+    def entries(self) -> list[Entry]:
+        """The records in RAM."""
+        if self._entries is None:
+            self._entries = list(walk(self.cache))
+        return self._entries
+
     def _measure(self) -> None:
-        self.last = STORE_HEADER
-        for entry in walk(self.cache):
-            self.last = entry.end
+        self._entries = None
+        self.last = self.entries[-1].end if self.entries else STORE_HEADER
         self.total = self.last - STORE_HEADER
 
     def start_writing(self) -> None:
@@ -150,13 +156,14 @@ class Variables:
 
     def _update(self, at: int, data: bytes) -> None:
         """UpdateVariableStore: flash and RAM at the same offset."""
+        self._entries = None
         self.nor.program(self.store + at, data)
         self.cache[at : at + len(data)] = data
 
     def set(self, name: str, guid: UUID, attributes: int, data: bytes) -> bool:
         """UpdateVariable of a non-volatile variable at boot time, without authentication."""
         key = raw_key(name, guid)
-        current, older = find(list(walk(self.cache)), key)
+        current, older = find(self.entries, key)
         if current is not None and not data:
             for entry in (older, current):
                 if entry is not None:
@@ -191,17 +198,17 @@ class Variables:
             self.reclaim()
 
     def duplicates(self) -> frozenset[tuple[bytes, bytes]]:
-        return twice(self.cache)
+        return twice(self.entries)
 
     @property
     def stale(self) -> bool:
         return self.cache != self.nor.data[self.store : self.store + len(self.cache)]
 
 
-def twice(store: bytes | bytearray) -> frozenset[tuple[bytes, bytes]]:
+def twice(entries: Iterable[Entry]) -> frozenset[tuple[bytes, bytes]]:
     """Variables with two ADDED records: an enumeration never gets past them."""
     seen: set[tuple[bytes, bytes]] = set()
-    added = [entry.key for entry in walk(store) if entry.state == ADDED]
+    added = [entry.key for entry in entries if entry.state == ADDED]
     return frozenset(key for key in added if key in seen or seen.add(key))
 
 

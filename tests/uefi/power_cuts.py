@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from edk2_model import AAVMF, MTC, OVMF_2M, OVMF_4M, Build, Key, Layout, boot, variables_in
+from edk2_ftw import Nor
+from edk2_model import AAVMF, MTC, OVMF_2M, OVMF_4M, Build, Key, Layout, boot, ftw_hob, variables_in
 
 from hwflash.errors import ImageError
 from hwflash.uefi.erase_blocks import erase_limits
@@ -88,8 +89,14 @@ def cuts(
         # Only the bytes of the step are compared; equal ones cannot make a new state.
         before = bytes(now[at : at + step.range.length])
         local = {before}
+        finished = _finished(step, before)
         for how, part in inside(step, before, chance, density):
-            if part in local or (how != "after" and chance.random() >= density.share):
+            nothing_torn = part == finished and how != "after"
+            if (
+                nothing_torn
+                or part in local
+                or (how != "after" and chance.random() >= density.share)
+            ):
                 continue
             local.add(part)
             torn = now.copy()
@@ -99,7 +106,7 @@ def cuts(
                 seen.add(key)
                 done = index + 1 if how == "after" else index
                 yield Cut(done, how, bytes(torn))
-        now[at : at + step.range.length] = _finished(step, before)
+        now[at : at + step.range.length] = finished
 
 
 def _finished(step: Program | Erase, before: bytes) -> bytes:
@@ -192,6 +199,11 @@ def firmware_survives(
     return _wrong(second.variables, [first.variables])
 
 
+def pending_hob(image: bytes, layout: Layout) -> bool:
+    """Whether an SMM build's PEI driver finds anything."""
+    return ftw_hob(Nor(image), layout, 0) is not None
+
+
 def _wrong(found: Variables, allowed: Sequence[Variables]) -> str:
     """Empty when a set is one of those allowed; the counter of boots is not compared."""
     content = {key: value for key, value in found.items() if key != MTC}
@@ -209,16 +221,23 @@ def opened(image: bytes, erase_size: int = 0x1000) -> Nvram:
     return Nvram(Window(image), found, erase_size)
 
 
-def recovered(image: bytes, erase_size: int) -> Nvram:
-    """What a recovery plans, and where that refuses or is not enough, what a rescue does."""
+def recovered(image: bytes, erase_size: int, *, again: bool = False) -> Nvram:
+    """What a recovery plans, and where that refuses or is not enough, what a rescue does.
+
+    Args:
+        image: the flash after a power cut.
+        erase_size: of the chip.
+        again: a rescue was cut, and is done again.
+    """
     nvram = opened(image, erase_size)
-    try:
-        recover(nvram)
-        if nvram.found.healthy:
-            return nvram
-    except ImageError:
-        pass
-    nvram = opened(image, erase_size)
+    if not again:
+        try:
+            recover(nvram)
+            if nvram.found.healthy:
+                return nvram
+        except ImageError:
+            pass
+        nvram = opened(image, erase_size)
     rescue(nvram)
     return nvram
 
@@ -249,6 +268,8 @@ def sound_after_recovery(
         found = found | {("Written", AFTERWARDS): (7, b"by hwflash")}
         image = nvram.flash.window().data
     for build in BUILDS[layout]:
+        if build == "smm" and not pending_hob(image, layout):
+            continue
         if (verdict := firmware_survives(image, layout, build, [found])) != "":
             return f"after recovery, {build}: {verdict}"
     return ""
@@ -263,5 +284,5 @@ def _can_write(nvram: Nvram) -> bool:
 
 __all__ = [
     "ALL", "BUILDS", "Cut", "Density", "Variables", "cuts", "firmware_survives", "opened",
-    "recovered", "recovery_survives", "sound_after_recovery", "variables_in",
+    "pending_hob", "recovered", "recovery_survives", "sound_after_recovery", "variables_in",
 ]  # fmt: skip

@@ -25,6 +25,7 @@ from hwflash.uefi.find import find_stores
 from hwflash.uefi.flashops import Erase, Operation, Program, Verify, carried_out
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.recover import recover
+from hwflash.uefi.rewrite import replace_records
 from hwflash.uefi.store import make_store
 from hwflash.uefi.window import Window
 
@@ -149,6 +150,20 @@ def test_a_cut_inside_a_recovery_is_recovered_to_the_same_bytes(lba, done):
         recover(second)
         assert second.flash.window().data == final, where
         assert second.found.healthy, where
+
+
+def test_every_cut_of_a_rewrite_is_recovered_to_the_old_or_the_new_set():
+    image = volume_bytes([variable(f"Setting{n}", bytes([n]) * 500) for n in range(80)])
+    nvram = opened(image)
+    new = [item for item in nvram.store.live if item.name not in ("Setting20", "Setting40")]
+    old = values(nvram.found)
+    replace_records(nvram, new)
+    both = (old, {item.key: (item.attributes, item.data) for item in new})
+    for where, state in interrupted(image, nvram.operations):
+        second = opened(state)
+        recover(second)
+        assert values(second.found) in both, where
+        assert second.found.ftw.verdict == "idle", where
 
 
 @pytest.mark.parametrize("layout", [OVMF_4M, AAVMF], ids=lambda item: item.name)
