@@ -233,12 +233,36 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "qemu.image-size": Advice(
         "the image file", "name a file that does not exist, and it is made; or another model"
     ),
+    "qemu.pflash-missing": Advice("the command", "check the names of code and variable store"),
+    "qemu.pflash-size": Advice(
+        "the image file", "`hwflash layout FILE`; take the file as the build made it"
+    ),
+    "qemu.pflash-total": Advice("the images", "together they may have 8 MiB: take a smaller build"),
+    "qemu.pflash-unit": Advice("the machine type", "take a q35, pc or virt machine"),
+    "qemu.pflash": Advice("the machine's settings", "`hwflash qemu args --help`"),
+    "qemu.xml": Advice("the XML", "give a domain as `virsh dumpxml` prints it"),
+    "qemu.no-firmware": Advice(
+        "this computer, or the wish", "`hwflash qemu firmware` says of each why not; install ovmf"
+    ),
+    "qemu.no-descriptor": Advice("the file names", "`hwflash qemu firmware` lists what there is"),
+    "qemu.other-firmware": Advice("the order of descriptors", "name the files: leave out --auto"),
     "qemu": Advice("the image file or its folder", "name a file you can write with image="),
     "sim": Advice("the simulated chip's files", "remove the image and its .state.json"),
     "chips.unknown-part": Advice("the command", "`hwflash chips list`"),
     "usage.qemu-model": Advice(
         "the command", "`qemu-system-arm -machine none -device help` lists the models, on bus SSI"
     ),
+    "usage.qemu-template": Advice(
+        "the command", "name a file of the guest's own with --vars; --make-vars copies the template"
+    ),
+    "usage.qemu-reference": Advice(
+        "the board file", "name the firmware with --code and --template"
+    ),
+    "usage.qemu-feature": Advice("the command", "`hwflash qemu firmware` shows the features"),
+    "usage.qemu-no-flash": Advice(
+        "the command line", "it must have -drive if=pflash, or -machine pflash0="
+    ),
+    "usage.qemu-xml": Advice("the command", "`hwflash qemu args` can say it"),
     "usage.region": Advice("the command", "`hwflash boards show BOARD` lists its regions"),
     "usage.region-board": Advice("the command", "name the board with --board"),
     "usage.shared-block": Advice(

@@ -25,6 +25,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "vars": ("vars", "Look at and change the UEFI variables of an image, a chip or a board."),
     "ftw": ("ftw", "Finish or repair fault-tolerant writes of a variable store."),
     "keys": ("keys", "List, enrol and remove the Secure Boot keys of a variable store."),
+    "layout": ("layout", "Draw the map of a firmware image: regions, volumes, addresses."),
+    "qemu": ("qemu", "Describe the simulated reference: command lines, libvirt XML, firmware."),
     "serve": ("serve", "Put a programmer behind a protocol for flashrom and other computers."),
     "doctor": ("doctor", "Check this computer: libusb, udev rules, access, tools."),
     "bench": ("bench", "Measure jobs on a simulated programmer, beside their limits."),
@@ -86,7 +88,7 @@ def root() -> None:
 def _name(arguments: list[str]) -> str:
     """The command that was meant, as results name it: ``probe``, ``chips show``."""
     words = [word for word in arguments if not word.startswith("-")]
-    grouped = words[:1] in (["chips"], ["boards"], ["serve"], ["vars"], ["ftw"], ["keys"])
+    grouped = words[:1] in (["chips"], ["boards"], ["serve"], ["vars"], ["ftw"], ["keys"], ["qemu"])
     return " ".join(words[: 2 if grouped else 1]) or "hwflash"
 
 

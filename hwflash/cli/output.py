@@ -42,7 +42,9 @@ def _open(stream: TextIO | None) -> TextIO:
 
 
 #: Commands that never touch a chip.
-WITHOUT_CHIP: Final = frozenset({"list", "doctor", "bench", "completion", "chips", "boards"})
+WITHOUT_CHIP: Final = frozenset(
+    {"list", "doctor", "bench", "completion", "chips", "boards", "qemu"}
+)
 
 
 class Console:
