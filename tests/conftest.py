@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from support import Rig, RigFactory
 
 
@@ -18,3 +19,12 @@ def rig() -> Iterator[RigFactory]:
     yield make
     for item in made:
         item.close()
+
+
+# What developers run all day looks at fewer random cases; tests that say how many keep theirs.
+settings.register_profile("quick", max_examples=25, deadline=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "not slow" in config.option.markexpr:
+        settings.load_profile("quick")

@@ -102,7 +102,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the command", "listen at an address of this computer, such as --listen 127.0.0.1:0"
     ),
     "environment.qemu-missing": Advice(
-        "this computer", "install QEMU for Arm: `apt-get install qemu-system-arm`"
+        "this computer", "install QEMU: `apt-get install qemu-system-x86 qemu-system-arm`"
     ),
     "environment.qemu-version": Advice(
         "the version of QEMU", "qemu:// needs qemu-system-arm; version 7.2 is known to work"
@@ -233,6 +233,23 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "qemu.image-size": Advice(
         "the image file", "name a file that does not exist, and it is made; or another model"
     ),
+    "reference.boot-timeout": Advice(
+        "the firmware, or the variable store it was given",
+        "`hwflash vars check` looks at the store, `hwflash qemu args` shows what was started; "
+        "--patience waits longer, --log keeps what the console said",
+    ),
+    "reference.guest-crash": Advice(
+        "the firmware, or the variable store it was given", "`hwflash vars check` looks at it"
+    ),
+    "reference.shell-command": Advice("the Shell command", "`help` in the Shell lists commands"),
+    "reference.qemu-start": Advice("QEMU or the files", "look at what QEMU said"),
+    "reference": Advice(
+        "the simulated reference", "try again; `hwflash doctor` checks this computer"
+    ),
+    "pflash": Advice("the version of QEMU", "QEMU 7.2 is known to work"),
+    "console.lost": Advice("cable, or whatever ended the other side", "look at its own messages"),
+    "console": Advice("the console", "check port, baud rate and wiring of the UART"),
+    "environment.file-in-use": Advice("another program", "end it, or work on a copy"),
     "qemu.pflash-missing": Advice("the command", "check the names of code and variable store"),
     "qemu.pflash-size": Advice(
         "the image file", "`hwflash layout FILE`; take the file as the build made it"

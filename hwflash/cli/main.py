@@ -26,7 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ftw": ("ftw", "Finish or repair fault-tolerant writes of a variable store."),
     "keys": ("keys", "List, enrol and remove the Secure Boot keys of a variable store."),
     "layout": ("layout", "Draw the map of a firmware image: regions, volumes, addresses."),
-    "qemu": ("qemu", "Describe the simulated reference: command lines, libvirt XML, firmware."),
+    "qemu": ("qemu", "Describe, boot and check the simulated reference: OVMF in QEMU."),
     "serve": ("serve", "Put a programmer behind a protocol for flashrom and other computers."),
     "doctor": ("doctor", "Check this computer: libusb, udev rules, access, tools."),
     "bench": ("bench", "Measure jobs on a simulated programmer, beside their limits."),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from hwflash.cli import params, runner
+from hwflash.cli.qemu_run import command as run_
 from hwflash.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ TEXT_LIMIT: Final = 1 << 20
 
 @click.group("qemu")
 def command() -> None:
-    """Describe the simulated reference: command lines, libvirt XML, firmware."""
+    """Describe and boot the simulated reference: OVMF in QEMU."""
+
+
+command.add_command(run_)
 
 
 def _wish_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,5 @@
-"""The simulated reference: what QEMU is given, in every dialect, and what it makes of it.
+"""The simulated reference: what QEMU is given, in every dialect, and what firmware makes of it.
 
-Nothing here prints or runs a program; `machine` describes, the other modules translate.
+`machine` describes, `args` and `libvirt` translate, `boot` runs it and talks to it, `check` asks
+it about what we wrote.
 """
