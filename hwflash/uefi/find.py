@@ -222,7 +222,7 @@ class _Search:
             known, base = origin
             text = (
                 f"the volume header at 0x{base:06X} is gone; the place is known from its copy "
-                f"in the spare area at 0x{offset:06X} and from the work space"
+                f"in the spare area at 0x{offset:06X} and from the work space or the image's end"
             )
             self._add(base, base + known.length, None, of_known(known, base), text)
             return
@@ -318,6 +318,10 @@ class _Search:
         here, there = (start + known.work.address for start in (volume.base, base))
         own = work_space_at(self.window, here, self.window.end)
         other = work_space_at(self.window, there, self.window.end)
+        if other is None and volume.base + known.length > self.window.end:
+            # No room for it here; where it came from, its header is erased.
+            erased = filled_with(self.window.at(base, USUAL_HEADER), 0xFF)
+            return (known, base) if own is None and erased else None
         return (known, base) if own is None and other is not None else None
 
 

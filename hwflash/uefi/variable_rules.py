@@ -18,6 +18,7 @@ from uuid import UUID
 from hwflash.errors import ImageError
 from hwflash.uefi.find import Found
 from hwflash.uefi.records import LAYOUTS, Attribute, Record, StoreFormat, short_attributes
+from hwflash.uefi.recover import store_fault
 from hwflash.uefi.status import EfiError, EfiStatus
 from hwflash.uefi.variable_limits import AUTHENTICATED, Limits
 from hwflash.uefi.window import decode_utf16, encode_utf16, printable
@@ -173,7 +174,8 @@ def check_store(found: Found) -> None:
 
     Raises:
         ImageError: a fault-tolerant write is pending, or the work space is to be restored from
-            the spare area (``ftw.pending``); there are errors (``uefi.unhealthy``).
+            the spare area (``ftw.pending``); there are errors, or live records that the chain
+            does not reach (``uefi.unhealthy``).
     """
     ftw = found.ftw
     # An entry that nobody has allocated is a torn one: the next write renews the work space.
@@ -196,6 +198,12 @@ def check_store(found: Found) -> None:
             code="uefi.unhealthy",
             offset=found.base,
             anomalies=[item.code for item in errors],
+        )
+    areas = found.areas.variables
+    unreachable = store_fault(found.window.within(areas.address, areas.length), found)
+    if unreachable is not None:
+        raise ImageError(
+            f"{unreachable}: a reclaim would lose them", code="uefi.unhealthy", offset=found.base
         )
 
 

@@ -62,13 +62,14 @@ class Density:
     Attributes:
         seeds: arbitrary mixtures for each torn page and erase.
         pages: pages torn in each program, None for all of them.
-        share: part of all the cuts that is tried; 1 for all of them. Always in are those
-            after an operation.
+        share: part of the cuts inside of operations that is tried.
+        after: part of the cuts after an operation that is tried.
     """
 
     seeds: int = 2
     pages: int | None = None
     share: float = 1.0
+    after: float = 1.0
 
 
 ALL = Density()
@@ -92,11 +93,9 @@ def cuts(
         finished = _finished(step, before)
         for how, part in inside(step, before, chance, density):
             nothing_torn = part == finished and how != "after"
-            if (
-                nothing_torn
-                or part in local
-                or (how != "after" and chance.random() >= density.share)
-            ):
+            wanted = density.after if how == "after" else density.share
+            drawn = how != "after" or wanted < 1
+            if nothing_torn or part in local or (drawn and chance.random() >= wanted):
                 continue
             local.add(part)
             torn = now.copy()
