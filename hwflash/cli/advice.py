@@ -108,7 +108,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the version of QEMU", "qemu:// needs qemu-system-arm; version 7.2 is known to work"
     ),
     "environment.file-busy": Advice(
-        "a program that uses the image", "end it, or write to another file with -o FILE"
+        "a program that uses the image", "end it, or write to a new file with -o NEWFILE"
     ),
     "environment.unreadable": Advice("the file name, or permissions", "check the file"),
     "environment": Advice("this computer", "`hwflash doctor` checks it"),
@@ -122,6 +122,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "backup.other-chip": Advice("the wrong board", "connect the chip the backup was made from"),
     "journal.unwritable": Advice(
         "this computer", "make room or set HWFLASH_STATE_DIR: `hwflash doctor`"
+    ),
+    "journal.overtaken": Advice(
+        "firmware that ran in between, or another command",
+        "`hwflash ftw recover SOURCE` finishes what is pending; `hwflash write --restore BACKUP` "
+        "goes back",
     ),
     "journal.other-chip": Advice("the wrong board", "connect the chip the write began on"),
     "chip.absent": Advice(
@@ -174,6 +179,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "`hwflash vars check SOURCE` names each fault; repair it with `hwflash ftw rescue`, or "
         "say --repair",
     ),
+    "uefi.foreign-area": Advice(
+        "the board file's [nvram]",
+        "check its addresses; --repair recover says that the place may be erased",
+    ),
+    "uefi.unsound": Advice("the values", "`hwflash vars check SOURCE`; please report this"),
     "uefi.exchange": Advice("the JSON file", "`hwflash vars export` writes one that is right"),
     "uefi.plain-store": Advice(
         "the firmware", "only a store with authenticated variables can hold Secure Boot keys"
@@ -300,7 +310,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "usage.platform-key": Advice("the command", "PK holds one certificate: --replace"),
     "usage.variable-ambiguous": Advice("the command", "say which with --guid, or with --store"),
     "usage.variable": Advice("the command", "`hwflash vars list SOURCE` shows all of them"),
-    "usage.store": Advice("the command", "`hwflash vars list SOURCE` shows all of them"),
+    "usage.store": Advice(
+        "the command", "say which with --store OFFSET; `hwflash vars list SOURCE` shows all of them"
+    ),
+    "usage.name": Advice("the command", "give a name of letters, digits and the like"),
     "usage.usbip-programmer": Advice(
         "the command",
         "name one with -p sim://PART; Linux exports real programmers itself, with usbipd",

@@ -50,8 +50,16 @@ def commands_for(error: HwflashError) -> dict[str, str]:
         if error.context.get(key):
             found[name] = shlex.join([*words, f"--{name}", str(error.context[key])])
     if error.context.get("store"):
-        store = [str(error.context["store"]), *cast("list[str]", error.context.get("options", []))]
-        found["recover"] = shlex.join(["hwflash", "ftw", "recover", *store])
+        source = str(error.context["store"])
+        if not source.startswith("board:"):
+            # As the programmer names itself: without the faults that were asked for.
+            source = str(programmer or source)
+        more = [
+            word
+            for key in ("options", "store_options")
+            for word in cast("list[str]", error.context.get(key, []))
+        ]
+        found["recover"] = shlex.join(["hwflash", "ftw", "recover", source, *more])
     return found
 
 
@@ -108,6 +116,7 @@ _HIDDEN: Final = frozenset(
         "summary",
         "options",
         "store",
+        "store_options",
         "near",
         "unfinished",
     }

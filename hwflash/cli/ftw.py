@@ -94,6 +94,7 @@ def rescue(run: runner.Run, source: str, fresh: bool, **options: Any) -> runner.
     With --dry-run nothing is written; look at it first.
     """
     from hwflash.jobs.uefi_ftw import ftw_keys
+    from hwflash.uefi.check import check
     from hwflash.uefi.rescue import rescue as save
 
     def change(nvram: Nvram, _how: EditOptions) -> Rescue:
@@ -104,6 +105,8 @@ def rescue(run: runner.Run, source: str, fresh: bool, **options: Any) -> runner.
 
     edited, keys = edit_store(run, source, options, change)
     done = edited.value
+    if check(edited.after).repair == "reclaim":
+        run.console.info("nothing can be appended to the store before `hwflash vars reclaim`")
     keys |= {
         "actions": list(done.actions),
         "choice": done.choice,

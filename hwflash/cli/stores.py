@@ -117,6 +117,10 @@ _EDIT_OPTIONS: list[Callable[[Any], Any]] = [
         help="Write the changed image there, and leave SOURCE, a file, as it is.",
     ),
     click.option(
+        "--region", "regions", multiple=True,
+        help="Name a protected region of the board that may be changed; repeatable.",
+    ),
+    click.option(
         "--verify", type=click.Choice(["touched", "full"]), default="touched", show_default=True,
         help="Read back what was touched, or the whole volume.",
     ),
@@ -159,10 +163,11 @@ def _edit_options(run: runner.Run, source: str, options: dict[str, Any]) -> Edit
     from hwflash.jobs.uefi_edit import EditOptions
 
     output = options.pop("output")
-    if output is not None:  # nothing that exists is changed
+    if output is not None and not output.exists():  # nothing that exists is changed
         options["yes"] = True
+    named = frozenset(options.pop("regions"))
     return EditOptions(
-        write=write_options(run, options, frozenset(), piped=source == "-"),
+        write=write_options(run, options, named, piped=source == "-"),
         store=options.pop("store"),
         full=options.pop("full"),
         repair=options.pop("repair", "as-is"),
@@ -183,7 +188,12 @@ def edit_store(
 
     how = _edit_options(run, source, options)
     words = params.repeated(options)
-    with repeatable(words, store=source), opened(run, source, options) as place:
+    where = ["--store", str(how.store)] if how.store is not None else []
+    where += ["--full"] if how.full else []
+    with (
+        repeatable(words, store=source, store_options=where),
+        opened(run, source, options) as place,
+    ):
         if isinstance(place, ChipSource) and how.output is not None:
             raise UsageError("--output goes with an image file", code="usage.output")
         edited = edit(place, how, lambda nvram: change(nvram, how), run.console, run.cancel)
@@ -235,7 +245,8 @@ def edit_outcome(
     """
     lines = [f"first: {item}" for item in edited.first]
     if not edited.plan.steps:
-        return runner.Outcome(keys, [*lines, *notes, f"{text}: nothing had to be written"])
+        copied = [f"written to {keys['output']}"] if edited.executed else []
+        return runner.Outcome(keys, [*lines, *notes, f"{text}: nothing had to be changed", *copied])
     lines += operation_lines(edited.operations) if keys["dry_run"] else []
     lines += notes
     if keys["dry_run"]:

@@ -72,10 +72,22 @@ def take_value(options: dict[str, Any]) -> bytes:
     if optional is not None and kind != "boot":
         raise UsageError("--optional-data goes with --boot", code="usage.value")
     if kind == "boot":
+        if not set(value[1]) & set("\\("):
+            raise UsageError(
+                f"{value[1]!r} is neither a device path nor a file with its \\ in front",
+                code="usage.device-path",
+            )
         data = _read(optional) if optional is not None else b""
         return values.boot_entry(value[0], value[1], optional_data=data)
     if kind == "file":
-        return _read(value)
+        content = _read(value)
+        if not content:
+            raise UsageError(
+                f"{value} is empty, and a variable without value is none: `vars delete`",
+                code="usage.value",
+                file=str(value),
+            )
+        return content
     if kind == "string":
         return values.from_string(value)
     if kind == "utf16":
@@ -86,13 +98,15 @@ def take_value(options: dict[str, Any]) -> bytes:
 def _read(path: Path) -> bytes:
     try:
         if str(path) == "-":
+            if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]
+                raise UsageError("standard input is closed", code="usage.selection")
             content = sys.stdin.buffer.read(VALUE_LIMIT + 1)
         else:
             with path.open("rb") as stream:
                 content = stream.read(VALUE_LIMIT + 1)
-    except (OSError, AttributeError) as error:
+    except OSError as error:
         raise EnvironmentFault(
-            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}",
+            f"{path} cannot be read: {error.strerror or error}",
             code="environment.unreadable",
             file=str(path),
         ) from error

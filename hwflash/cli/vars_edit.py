@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import params, runner
+from hwflash.cli import runner
 from hwflash.cli.stores import GUID, edit_options, edit_outcome, edit_store
 from hwflash.cli.value_options import take_value, value_options
 from hwflash.errors import UsageError
+from hwflash.uefi.window import printable
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -110,13 +111,24 @@ def _set(
             nvram, name, guid, attributes, data, force=force, extra=extra, order=how.order
         )
 
+    require_name(name)
     edited, keys = edit_store(run, source, options, change)
     done = edited.value
     store = edited.after.store
     record = store.find(name, done.guid) if store is not None else None
     found = variable_keys(edited.after, record) if record is not None else None
     keys |= {"variable": found, "change": done.change, "reclaimed": done.reclaimed}
-    return edit_outcome(edited, keys, f"{name} {done.change}", done.notes)
+    return edit_outcome(edited, keys, f"{printable(name)} {done.change}", done.notes)
+
+
+def require_name(name: str) -> None:
+    """Refuse a name that is empty, or made of bytes that are no text.
+
+    Raises:
+        UsageError: it is (``usage.name``).
+    """
+    if not name or any(0xDC80 <= ord(char) <= 0xDCFF for char in name):
+        raise UsageError(f"{printable(name)!r} is no name of a variable", code="usage.name")
 
 
 @click.command("delete")
@@ -137,12 +149,12 @@ def delete(
     edited, keys = edit_store(run, source, options, change)
     done = edited.value
     keys |= {"change": done.change, "name": name, "guid": str(done.guid)}
-    return edit_outcome(edited, keys, f"{name} {done.change}", done.notes)
+    return edit_outcome(edited, keys, f"{printable(name)} {done.change}", done.notes)
 
 
 @click.command("import")
 @edit_options
-@click.argument("file", type=params.PATH)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--replace", is_flag=True, help="Remove the variables that FILE does not have.")
 @click.option("--ignore", multiple=True, help="Not these variables: NAME or NAME:GUID; * is any.")
 @runner.command("vars import")
@@ -158,7 +170,8 @@ def import_(
     from hwflash.jobs.uefi_export import load_variables
     from hwflash.jobs.uefi_variables import import_variables
 
-    variables = load_variables(file)
+    with run.waiting():
+        variables = load_variables(file)
 
     def change(nvram: Nvram, how: EditOptions) -> Any:
         return import_variables(nvram, variables, replace=replace, ignore=ignore, order=how.order)

@@ -152,7 +152,7 @@ def _resume(run: runner.Run, name: str, options: dict[str, Any]) -> runner.Outco
 
 
 @contextmanager
-def repeatable(words: Sequence[str], **more: str) -> Generator[None]:
+def repeatable(words: Sequence[str], **more: object) -> Generator[None]:
     """Let a failure know the options that the commands it prints must repeat.
 
     Args:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from hwflash.errors import EnvironmentFault, ImageError
@@ -108,6 +109,7 @@ class Journal:
         plan: Plan,
         target: Sequence[bytes],
         facts: Mapping[str, str | None],
+        more: Mapping[str, bytes] = MappingProxyType({}),
     ) -> Journal:
         """Start a job folder.
 
@@ -116,6 +118,7 @@ class Journal:
             plan: what will be done.
             target: new content of each window.
             facts: ``programmer``, ``jedec_id``, ``unique_id``, ``backup``, ``order``.
+            more: further files of the job, by name.
 
         Raises:
             EnvironmentFault: it cannot be written (``journal.unwritable``).
@@ -124,6 +127,8 @@ class Journal:
         try:
             folder = _fresh(jobs, f"{stamp}-{plan.sha256[:6]}")
             write_atomically(folder / TARGET, b"".join(target))
+            for name, content in more.items():
+                write_atomically(folder / name, content)
             record = {"v": VERSION, **facts, "plan": plan.as_dict()}
             write_atomically(folder / JOB, json.dumps(record).encode())
             stream = (folder / JOURNAL).open("a", encoding="utf-8")
@@ -174,8 +179,8 @@ class Journal:
             self._stream.close()
         if not self.begun:
             with suppress(OSError):
-                for name in (JOURNAL, JOB, TARGET):
-                    (self.folder / name).unlink(missing_ok=True)
+                for file in self.folder.iterdir():
+                    file.unlink()
                 self.folder.rmdir()
 
     def _add(self, event: str, step: Step, *, durable: bool) -> None:

@@ -20,6 +20,8 @@ from hwflash.units import Range
 
 #: One read command serves this much, so that progress and a stop request get a word in.
 READ_CHUNK: Final = 1 << 20
+#: Short reads sent in one batch.
+PIECES: Final = 512
 #: Opcode and address of a page program.
 LONGEST_HEADER: Final = 5
 #: Share of the typical erase time to sleep before the first poll.
@@ -80,6 +82,20 @@ class NorFlash:
     def read(self, address: int, length: int, /) -> bytes:
         """``length`` bytes from ``address``."""
         return b"".join(self.stream(address, length))
+
+    def read_pieces(self, places: Sequence[Range]) -> list[bytes]:
+        """Several short reads, in as few batches as can be: a round trip for each would cost."""
+        if self._commands.segmented:  # the segment register is to be set between them
+            return [self.read(place.address, place.length) for place in places]
+        found: list[bytes] = []
+        for start in range(0, len(places), PIECES):
+            group = places[start : start + PIECES]
+            for place in group:
+                self._check(place.address, place.length)
+            found += self.bus.execute(
+                [Transfer(self._commands.read(place.address), place.length) for place in group]
+            )
+        return found
 
     def stream(self, address: int, length: int) -> Iterator[bytes]:
         """The same as `read`, in pieces of at most 1 MiB as they come."""

@@ -6,18 +6,26 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from hwflash.errors import ChipStateUnknown, HwflashError
 from hwflash.flash import journal as journals
 from hwflash.flash.journal import Journal
 from hwflash.flash.plan import Plan
 from hwflash.jobs.prepare import Job, Prepared
+from hwflash.uefi.flashops import Operation, dump_operations
 from hwflash.units import Range, merge_ranges
+
+#: File of a job with its operations in order.
+OPERATIONS: Final = "operations.json"
 
 
 def begin(
-    job: Job, prepared: Prepared, unique_id: str | None, backup: Path, *, ordered: bool = False
+    job: Job,
+    prepared: Prepared,
+    unique_id: str | None,
+    backup: Path,
+    operations: Sequence[Operation] = (),
 ) -> Journal:
     """Start the journal: from here on the write can be resumed.
 
@@ -26,17 +34,18 @@ def begin(
         prepared: the plan.
         unique_id: that of the chip.
         backup: the file to which the old content went.
-        ordered: the plan's steps overwrite one another, so that their order matters.
+        operations: the plan's steps with their data, where their order matters.
     """
     facts = {
         "programmer": job.session.programmer.url,
         "jedec_id": job.session.chip.jedec_id.hex(),
         "unique_id": unique_id,
         "backup": str(backup),
-        "order": "as-listed" if ordered else "any",
+        "order": "as-listed" if operations else "any",
     }
     target = [window.new for window in prepared.windows]
-    return Journal.create(job.options.state / "jobs", prepared.plan, target, facts)
+    more = {OPERATIONS: dump_operations(operations)} if operations else {}
+    return Journal.create(job.options.state / "jobs", prepared.plan, target, facts, more)
 
 
 def carry_out(

@@ -6,7 +6,8 @@ import fcntl
 import hashlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,55 +23,67 @@ from hwflash.uefi.window import Window
 _FLOCK: Final = "hhqqi4x"
 
 
+def names_same_file(name: str, other: Path) -> bool:
+    """Whether two names mean one file."""
+    try:
+        return name != "-" and Path(name).samefile(other)
+    except OSError:
+        return False
+
+
+def write_other(source: FileSource, new: Window, output: Path) -> None:
+    """Write the changed image to another file, in the format its name says.
+
+    Raises:
+        UsageError: the output is no file name (``usage.output``).
+        EnvironmentFault: it cannot be written.
+    """
+    if str(output) == "-":
+        raise UsageError("--output wants the name of a file", code="usage.output")
+    save_image(output, [_changed(segment, new) for segment in source.image], "auto")
+
+
 def replace_file(
-    source: FileSource,
-    new: Window,
-    output: Path | None,
-    options: WriteOptions,
-    confirm: Callable[[Plan], bool] | None,
-    plan: Plan,
-    reporter: Reporter,
-) -> Path | None:
-    """Write an image with changed content, in the format it had.
+    source: FileSource, new: Window, options: WriteOptions, plan: Plan, reporter: Reporter
+) -> Path:
+    """Replace an image file by one with changed content, in the format it had.
 
     Args:
         source: the file as it was read.
         new: what changed, and where.
-        output: where to; None replaces the file itself.
-        options: where backups go.
-        confirm: asked before the file is replaced; None asks nobody.
+        options: whom to ask, where backups go.
         plan: what the question is about.
         reporter: is told of the backup.
 
     Returns:
-        The backup of the file that was replaced; None when another file was written.
+        The backup of the file as it was.
 
     Raises:
-        UsageError: the image came from stdin and there is no output (``usage.output``).
+        UsageError: the image is no regular file, and there is no output (``usage.output``).
         EnvironmentFault: somebody holds the file (``environment.file-busy``), or file or
             backup cannot be written.
         ImageError: the file changed since it was read (``image.changed``).
         Interrupted: not confirmed.
     """
-    segments = [_changed(segment, new) for segment in source.image]
-    if output is not None:
-        save_image(output, segments, source.image.format)
-        return None
-    if source.name == "-":
-        raise UsageError("an image from stdin needs --output", code="usage.output")
     path = Path(source.name)
-    if confirm is not None and not confirm(plan):
-        raise Interrupted("not confirmed", code="interrupted.declined")
-    _require_idle(path)
-    if load_image(path, format=source.image.format).sha256 != source.image.sha256:
-        raise ImageError(
-            f"{path} was changed by somebody else since it was read",
-            code="image.changed",
-            file=str(path),
+    if source.name == "-" or not path.is_file():
+        raise UsageError(
+            f"{source.name} is no file that could be replaced; it needs --output",
+            code="usage.output",
         )
-    backup = _back_up(path, options)
-    reporter.info(f"backup: {backup}", backup=str(backup))
-    save_image(path, segments, source.image.format)
+    if options.confirm is not None and not options.confirm(plan):
+        raise Interrupted("not confirmed", code="interrupted.declined")
+    with _held(path):
+        if load_image(path, format=source.image.format).sha256 != source.image.sha256:
+            raise ImageError(
+                f"{path} was changed by somebody else since it was read",
+                code="image.changed",
+                file=str(path),
+            )
+        backup = _back_up(path, options)
+        reporter.info(f"backup: {backup}", backup=str(backup))
+        segments = [_changed(segment, new) for segment in source.image]
+        save_image(path, segments, source.image.format)
     return backup
 
 
@@ -104,14 +117,16 @@ def _back_up(path: Path, options: WriteOptions) -> Path:
     return backup
 
 
-def _require_idle(path: Path) -> None:
-    """Refuse a file that another process has locked, as QEMU locks its images.
+@contextmanager
+def _held(path: Path) -> Generator[None]:
+    """Hold a file while it is replaced; another hwflash waits, and then finds it changed.
 
-    It would go on with the old file, and lose what it writes. Ref: QEMU block/file-posix.c,
-    which holds locks on bytes from 100 on.
+    Raises:
+        EnvironmentFault: another program has locked it, as QEMU locks its images: it would go
+            on with the old file, and lose what it writes (``environment.file-busy``).
     """
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise EnvironmentFault(
             f"{path} cannot be written: {error.strerror or error}",
@@ -120,12 +135,20 @@ def _require_idle(path: Path) -> None:
             errno=error.errno,
         ) from error
     try:
-        wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _require_idle(path, descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _require_idle(path: Path, descriptor: int) -> None:
+    """Ref: QEMU block/file-posix.c, which holds locks on bytes from 100 on."""
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
         answer = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, wanted))
     except OSError:
         return  # a file system without locks: nobody can hold one
-    finally:
-        os.close(descriptor)
     if answer[0] != fcntl.F_UNLCK:
         holder = f" (process {answer[4]})" if answer[4] > 0 else ""
         raise EnvironmentFault(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hwflash.boards import Board
 from hwflash.errors import BusUnstable, ImageError, UsageError
 from hwflash.flash import backup as backups
 from hwflash.flash.execute import differences, read_range, read_ranges
@@ -87,7 +88,8 @@ def prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
     """
     _check_targets(job.session, targets)
     job.session.require_writable()
-    require_regions(job.session, [target.range for target in targets], job.options.named_regions)
+    changed = [target.range for target in targets]
+    require_regions(job.session.board, changed, job.options.named_regions)
     return until_steady(job.session.programmer.bus, job.reporter, lambda: _prepare(job, targets))
 
 
@@ -115,19 +117,19 @@ def _check_targets(session: Session, targets: Sequence[Segment]) -> None:
         last = target
 
 
-def require_regions(session: Session, changed: Sequence[Range], named: frozenset[str]) -> None:
+def require_regions(board: Board | None, changed: Sequence[Range], named: frozenset[str]) -> None:
     """Regions that the board file protects are written only when they are named.
 
     Raises:
         UsageError: one is not (``usage.protected-region``).
     """
-    if session.board is None:
+    if board is None:
         return
-    for region in session.board.region_map():
+    for region in board.region_map():
         touched = any(item.overlaps(region.range) for item in changed)
         if region.protected and touched and region.name not in named:
             raise UsageError(
-                f"region {region.name} ({region.range}) of board {session.board.name} is "
+                f"region {region.name} ({region.range}) of board {board.name} is "
                 "protected; it is written only when it is named",
                 code="usage.protected-region",
                 region=region.name,

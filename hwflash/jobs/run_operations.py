@@ -8,19 +8,24 @@ must not reach the chip before what it vouches for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
 
 from hwflash.errors import ChipStateUnknown
-from hwflash.flash.device import FlashDevice
 from hwflash.flash.execute import VERIFY_GAP, differences, read_ranges, stopped_half_way
 from hwflash.flash.journal import Journal
-from hwflash.flash.plan import Plan, Step, Window
+from hwflash.flash.nor import NorFlash
+from hwflash.flash.plan import Plan, Window
 from hwflash.progress import PLAN, CancelToken, Progress, Reporter
 from hwflash.uefi.flashops import Erase, Operation, Program, Verify
 from hwflash.units import Range, merge_ranges
 
+#: Bytes that are read back in one round trip.
+AT_ONCE: Final = 4096
+
 
 def run_operations(
-    device: FlashDevice,
+    flash: NorFlash,
     operations: Sequence[Operation],
     plan: Plan,
     window: Window,
@@ -36,7 +41,7 @@ def run_operations(
     that follow one another take less time than the question what to do with half of them.
 
     Args:
-        device: the flash.
+        flash: the chip.
         operations: what to do, in order.
         plan: the same as a plan, for progress.
         window: what should stand there afterwards.
@@ -51,10 +56,9 @@ def run_operations(
         HwflashError: it failed before the chip was touched.
     """
     try:
-        _run(device, operations, plan, journal, reporter, cancel)
+        _run(flash, operations, plan, journal, reporter, cancel)
         touched = [window.range] if full else merge_ranges(plan.changed, gap=VERIFY_GAP)
-        found = read_ranges(device, touched, phase="verify", reporter=reporter, cancel=cancel)
-        for place, data in zip(touched, found, strict=True):
+        for place, data in zip(touched, _read(flash, touched, reporter, cancel), strict=True):
             at = place.address - window.address
             _require(place, data, window.new[at : at + place.length])
         journal.finish()
@@ -67,7 +71,7 @@ def run_operations(
 
 
 def _run(
-    device: FlashDevice,
+    flash: NorFlash,
     operations: Sequence[Operation],
     plan: Plan,
     journal: Journal,
@@ -76,30 +80,41 @@ def _run(
 ) -> None:
     steps = iter(plan.steps)
     spent = 0.0
-    for operation in operations:
-        if isinstance(operation, Verify):
-            data = device.read(operation.address, len(operation.data))
-            _require(operation.range, data, operation.data)
+    for verifies, group in groupby(operations, key=lambda item: isinstance(item, Verify)):
+        if verifies:
+            _prove(flash, [item for item in group if isinstance(item, Verify)], reporter, cancel)
             continue
-        if isinstance(operation, Erase) or not journal.begun:
-            cancel.check()
-        step = next(steps)
-        _carry_out(device, operation, step, journal)
-        spent += step.seconds
-        end = operation.range.end
-        reporter.progress(Progress(PLAN, round(spent * 1e3), round(plan.seconds * 1e3), end))
-    device.sync()
+        for operation in group:
+            if isinstance(operation, Erase) or not journal.begun:
+                cancel.check()
+            step = next(steps)
+            journal.begin(step)
+            if isinstance(operation, Program):
+                flash.program(operation.address, operation.data)
+            elif isinstance(operation, Erase):
+                flash.erase(operation.address, operation.length)
+            journal.done(step)
+            spent += step.seconds
+            end = operation.range.end
+            reporter.progress(Progress(PLAN, round(spent * 1e3), round(plan.seconds * 1e3), end))
 
 
-def _carry_out(
-    device: FlashDevice, operation: Program | Erase, step: Step, journal: Journal
+def _prove(
+    flash: NorFlash, expected: Sequence[Verify], reporter: Reporter, cancel: CancelToken
 ) -> None:
-    journal.begin(step)
-    if isinstance(operation, Program):
-        device.program(operation.address, operation.data)
-    else:
-        device.erase(operation.address, operation.length)
-    journal.done(step)
+    """Read back what the next operation counts on."""
+    found = _read(flash, [item.range for item in expected], reporter, cancel)
+    for item, data in zip(expected, found, strict=True):
+        _require(item.range, data, item.data)
+
+
+def _read(
+    flash: NorFlash, places: Sequence[Range], reporter: Reporter, cancel: CancelToken
+) -> list[bytes]:
+    """Short reads in one round trip, long ones with progress."""
+    if sum(place.length for place in places) <= AT_ONCE:
+        return flash.read_pieces(places)
+    return read_ranges(flash, places, phase="verify", reporter=reporter, cancel=cancel)
 
 
 def _require(place: Range, found: bytes, expected: bytes) -> None:

@@ -110,22 +110,12 @@ class ChipSource:
     def sample(
         self, addresses: Sequence[int], length: int, reporter: Reporter, cancel: CancelToken
     ) -> list[bytes]:
-        """Short reads, gathered into batches: a round trip for each would cost a second."""
-        from hwflash.bus.spi import Transfer
-        from hwflash.chip.commands import CommandSet
-
-        flash, bus = self.session.flash, self.session.programmer.bus
-        commands = CommandSet.choose(self.session.chip, bus.frequency)
+        """Short reads, gathered into batches."""
         found: list[bytes] = []
         for start in range(0, len(addresses), PROBE_BATCH):
             cancel.check()
             batch = addresses[start : start + PROBE_BATCH]
-            if commands.segmented:  # the segment register is the flash device's business
-                found += [flash.read(address, length) for address in batch]
-            else:
-                found += bus.execute(
-                    [Transfer(commands.read(address), length) for address in batch]
-                )
+            found += self.session.flash.read_pieces([Range(at, length) for at in batch])
             done, total = len(found) * length, len(addresses) * length
             reporter.progress(Progress("search", done, total, batch[-1]))
         return found

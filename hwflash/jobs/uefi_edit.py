@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
-from hwflash.errors import ChipUnsupported, ImageError, Interrupted, UsageError
+from hwflash.errors import ChipUnsupported, Interrupted, UsageError
 from hwflash.flash.device import Geometry
 from hwflash.flash.plan import Plan, Step, content_hash
 from hwflash.flash.plan import Window as PlanWindow
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.carry_out import begin, carry_out, supersede
-from hwflash.jobs.edit_file import replace_file
+from hwflash.jobs.edit_file import names_same_file, replace_file, write_other
 from hwflash.jobs.prepare import (
     Job,
     Prepared,
@@ -31,21 +31,17 @@ from hwflash.jobs.prepare import (
 from hwflash.jobs.run_operations import run_operations
 from hwflash.jobs.source import ChipSource, FileSource, Source
 from hwflash.jobs.uefi_read import Reading, chosen, read_stores
+from hwflash.jobs.uefi_settle import Repair, require_sound, settle
 from hwflash.progress import CancelToken, Reporter
-from hwflash.uefi.check import check
 from hwflash.uefi.find import Found
 from hwflash.uefi.flashops import Erase, Operation, Program, Verify, carried_out
 from hwflash.uefi.nvram import Nvram
-from hwflash.uefi.recover import recover
-from hwflash.uefi.rescue import rescue
-from hwflash.uefi.rewrite import Order, reclaim
+from hwflash.uefi.rewrite import Order
 from hwflash.uefi.window import Window
 from hwflash.units import Range
 
 T = TypeVar("T")
 
-#: ``as-is``: the change is a repair itself, and takes the store as it finds it.
-Repair = Literal["as-is", "none", "recover", "reclaim", "rescue"]
 #: Erase block of an image file: that of OVMF's variable store, and of QEMU's pflash on a PC.
 FILE_BLOCK = 0x1000
 
@@ -127,37 +123,6 @@ def edit(
     return _edit_file(source, options, change, reporter, cancel)
 
 
-def settle(nvram: Nvram, repair: Repair, order: Order) -> list[str]:
-    """Bring a store into a state in which it may be changed; what was done, in words.
-
-    Raises:
-        ImageError: it needs a repair that was not asked for (``uefi.unhealthy``).
-    """
-    said: list[str] = []
-    if repair == "as-is":
-        return said
-    if repair == "rescue":
-        said += rescue(nvram).actions
-    needed = check(nvram.found).repair
-    if needed == "recover":
-        said += recover(nvram).actions
-        needed = check(nvram.found).repair
-    if repair == "reclaim" and needed in ("none", "reclaim"):
-        reclaim(nvram, order=order)
-        said.append("the store was reclaimed")
-    elif needed not in ("none", "reclaim"):
-        report = check(nvram.found)
-        raise ImageError(
-            f"the store at 0x{nvram.base:06X} must be repaired first ({needed}): "
-            + "; ".join(str(item) for item in report.problems[:3]),
-            code="uefi.unhealthy",
-            offset=nvram.base,
-            repair=needed,
-            problems=[f"{item.code} {item}" for item in report.problems[:32]],
-        )
-    return said
-
-
 def one_store(reading: Reading, store: int | None) -> Found:
     """The store that is meant.
 
@@ -215,7 +180,7 @@ def _edit_chip(
         raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup.path))
     cancel.check()
     unique_id = session.unique_id()
-    journal = begin(job, prepared, unique_id, backup.path, ordered=True)
+    journal = begin(job, prepared, unique_id, backup.path, edited.operations)
     new = prepared.windows[0]
     carry_out(
         job,
@@ -265,7 +230,7 @@ def _prepare(
     edited = replace(edited, plan=plan, operations=tuple(folded))
     windows = [PlanWindow(whole.address, window.data, new)]
     if steps:
-        require_regions(session, plan.changed, job.options.named_regions)
+        require_regions(session.board, plan.changed, job.options.named_regions)
         session.require_unlocked(plan.changed)
         require_same(read_again(job, plan, windows))
     return edited, save_what_was_read(job, windows, plan)
@@ -328,10 +293,18 @@ def _edit_file(
         sha256=content_hash([new.data]),
     )  # fmt: skip
     edited = replace(edited, plan=plan)
-    if options.write.dry_run or (not steps and options.output is None):
+    output = options.output
+    if options.write.dry_run or (not steps and output is None):
         return edited
-    confirm = options.write.confirm if options.output is None else None
-    backup = replace_file(source, new, options.output, options.write, confirm, plan, reporter)
+    if source.board is not None:
+        require_regions(source.board, plan.changed, options.write.named_regions)
+    if output is not None and not names_same_file(source.name, output):
+        replaces = output.exists()
+        if replaces and options.write.confirm is not None and not options.write.confirm(plan):
+            raise Interrupted("not confirmed", code="interrupted.declined")
+        write_other(source, new, output)
+        return replace(edited, executed=True)
+    backup = replace_file(source, new, options.write, plan, reporter)
     return replace(edited, executed=True, backup=backup)
 
 
@@ -350,6 +323,8 @@ def _edited(
     for text in first:
         reporter.info(f"first: {text}")
     value = change(nvram)
+    if options.repair != "as-is":
+        require_sound(nvram)
     plan = Plan("", len(window.data), (), (), "")
     return Edited(value, found, nvram.found, tuple(first), plan, tuple(nvram.operations))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -47,13 +48,15 @@ def save_text(path: Path, text: str) -> None:
 
 
 def load_variables(path: Path) -> list[Variable]:
-    """Variables of a JSON file, ours or virt-firmware's.
+    """Variables of a JSON file (``-`` is stdin), ours or virt-firmware's.
 
     Raises:
         EnvironmentFault: it cannot be read (``environment.unreadable``).
         ImageError: it is not of this kind (``uefi.exchange``).
     """
     try:
+        if str(path) == "-" and sys.stdin is not None:  # pyright: ignore[reportUnnecessaryComparison]
+            return import_json(sys.stdin.buffer.read(SIZE_LIMIT + 1))
         with path.open("rb") as stream:
             return import_json(stream.read(SIZE_LIMIT + 1))
     except OSError as error:

@@ -166,6 +166,9 @@ def import_variables(
         key for key in live if replace and key not in wanted and not ignored(Variable.of(live[key]))
     ]
     changed = [item for key, item in wanted.items() if not _same(live.get(key), item)]
+    services = VariableServices(nvram, order=order)
+    for item in changed:
+        services.require_valid(item.name, item.guid, item.attributes, item.data)
     kind = store.kind or "authenticated"
     made = {
         item.key: make_record(
@@ -179,11 +182,11 @@ def import_variables(
         key in live and live[key].attributes != record.attributes for key, record in made.items()
     )  # fmt: skip
     if in_place:
-        services = VariableServices(nvram, order=order)
         for item in changed:
+            timed = item.attributes & Attribute.TIME_BASED_AUTHENTICATED_WRITE_ACCESS
             services.set_variable(
-                item.name, item.guid, item.attributes, item.data, timestamp=item.timestamp,
-                force=True,
+                item.name, item.guid, item.attributes, item.data,
+                timestamp=item.timestamp if timed else None, force=True,
             )  # fmt: skip
     elif made or removed:
         # One rewrite, so that a power cut leaves all of the old variables or all of the new.

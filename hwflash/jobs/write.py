@@ -137,6 +137,15 @@ def resume(
     """
     _same_chip(session, record.jedec_id, record.unique_id, record.plan.size)
     job = Job(session, replace(options, kind="resume"), reporter, cancel)
+    if record.ordered:
+        from hwflash.jobs.uefi_resume import resume_operations
+
+        left, executed = resume_operations(job, record)
+        return WriteResult(
+            left, executed, sum(place.length for place in record.plan.windows),
+            record.plan.sha256, tuple(record.plan.changed), backup=Path(record.backup),
+            seconds=session.seconds,
+        )  # fmt: skip
     target = record.target()
     places = [place for place, _ in target]
     contents = _content_to_resume(job, record, places)
@@ -188,7 +197,7 @@ def _content_to_resume(job: Job, record: JobRecord, places: Sequence[Range]) -> 
         ImageError: such a chip, and the backup that would tell cannot be read.
     """
     flash = job.session.flash
-    if record.unique_id is not None and not record.ordered and not journals.overtaken(record):
+    if record.unique_id is not None and not journals.overtaken(record):
         contents = from_journal(flash, record)
         if contents is not None and spot_check(flash, places, contents, job.reporter):
             return contents

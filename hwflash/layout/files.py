@@ -269,7 +269,7 @@ def _render(segments: Sequence[Segment], kind: Format, name: str) -> bytes:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is whole after a crash: beside, flushed, renamed."""
     path = path.resolve()  # a link stays a link, its target is replaced
-    mode = 0o666
+    mode, found = 0o666, None
     with suppress(FileNotFoundError):
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # /dev/stdout, a named pipe: nothing to replace
@@ -280,6 +280,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
+            if found is not None:  # its group and mode may be what lets another program use it
+                with suppress(PermissionError):
+                    os.fchown(descriptor, found.st_uid, found.st_gid)
+                os.fchmod(descriptor, mode)
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

@@ -7,9 +7,10 @@ journalled, and only then carried out on a chip or an image.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from hwflash.errors import ImageError
 from hwflash.uefi.window import Window, filled_with
@@ -203,3 +204,74 @@ def carried_out(window: Window, operations: Iterable[Operation]) -> Window:
         elif isinstance(step, Erase):
             data[at : at + step.length] = b"\xff" * step.length
     return Window(bytes(data), window.base)
+
+
+def dump_operations(operations: Iterable[Operation]) -> bytes:
+    """Operations as JSON; `load_operations` reads them back."""
+    return json.dumps(
+        [
+            {"kind": "erase", "address": step.address, "length": step.length, "why": step.why}
+            if isinstance(step, Erase)
+            else {
+                "kind": "verify" if isinstance(step, Verify) else "program",
+                "address": step.address,
+                "data": step.data.hex(),
+                "why": "" if isinstance(step, Verify) else step.why,
+            }
+            for step in operations
+        ]
+    ).encode()
+
+
+def load_operations(content: bytes) -> list[Operation]:
+    """Operations that `dump_operations` wrote.
+
+    Raises:
+        ImageError: they are damaged (``journal.damaged``).
+    """
+    found: list[Operation] = []
+    try:
+        entries: Any = json.loads(content)
+        for entry in entries:
+            address, why = int(entry["address"]), str(entry["why"])
+            if entry["kind"] == "erase":
+                found.append(Erase(address, int(entry["length"]), why))
+                continue
+            data = bytes.fromhex(entry["data"])
+            verify = entry["kind"] == "verify"
+            found.append(Verify(address, data) if verify else Program(address, data, why))
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ImageError("the operations of the job are damaged", code="journal.damaged") from exc
+    return found
+
+
+def done_so_far(window: Window, operations: Sequence[Operation], content: bytes) -> int | None:
+    """How many operations were carried out, by what the flash holds.
+
+    Args:
+        window: what it held before them.
+        operations: in order.
+        content: what it holds now; as long as the window.
+
+    Returns:
+        The index of the operation that was cut, or comes next; None when the flash holds what
+        none of them leaves behind.
+    """
+    now = window
+    for index, step in enumerate(operations):
+        if isinstance(step, Verify):
+            continue
+        first = step.range.address - window.base
+        end = step.range.end - window.base
+        if content[:first] == now.data[:first] and content[end:] == now.data[end:]:
+            inside = content[first:end]
+            if isinstance(step, Erase) or _between(inside, now.data[first:end], step.data):
+                return index
+        now = carried_out(now, [step])
+    return len(operations) if content == now.data else None
+
+
+def _between(found: bytes, old: bytes, new: bytes) -> bool:
+    """Whether a program from old to new, cut anywhere, can leave this."""
+    number, before, after = (int.from_bytes(item, "big") for item in (found, old, new))
+    return number & after == after and number & before == number

@@ -377,9 +377,10 @@ def _header(space: WorkSpace) -> bytes:
 
 
 def _set_flag(nvram: Nvram, address: int, bit: int) -> None:
-    """Set a flag by clearing its bit."""
+    """Set a flag by clearing its bit; what follows counts on it."""
     byte = nvram.flash.read(address, 1)[0]
     nvram.flash.program(address, bytes([byte & ~bit & 0xFF]))
+    nvram.flash.verify(address, 1)
 
 
 def _program_blocks(nvram: Nvram, address: int, content: bytes, block: int) -> None:

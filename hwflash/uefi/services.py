@@ -218,6 +218,25 @@ class VariableServices:
         change: Change = "new" if stored is None else "updated"
         return Outcome(change, reclaimed, self.nvram.store.find(name, guid))
 
+    def require_valid(self, name: str, guid: UUID, attributes: int, data: bytes) -> None:
+        """Refuse a variable that could not even be set in an empty store.
+
+        Raises:
+            EfiError: what the firmware would refuse, with its status; a variable without data
+                or access (``efi.invalid-parameter``), which would be none.
+        """
+        name = rules.canonical(name)
+        rules.check_request(
+            name, guid, attributes, data, kind=self._kind, limits=self.limits, force=True
+        )
+        if not data or not attributes & rules.ACCESS or attributes & Attribute.APPEND_WRITE:
+            raise rules.invalid(
+                name, attributes, "a stored variable has data and access, no append"
+            )
+        rules.check_new(name, attributes, at_runtime=False)
+        if (name, guid) in SIGNED:
+            checked_lists(name, data)
+
     def query_variable_info(self, attributes: int) -> Info:
         """Room for variables with these attributes.
 

@@ -77,10 +77,15 @@ def append_record(nvram: Nvram, record: Record, stored: Record | None) -> None:
     flash.program(placed.offset + STATE_OFFSET, bytes([State.HEADER_VALID_ONLY]))
     flash.because(f"{title}: name and data of the new record")
     flash.program(placed.offset + header, placed.name_bytes + placed.data)
+    # Two added records of one variable would hang OVMF, and none would lose it: the old one must
+    # be known to be in transition before the new one is added, and that before the old one goes.
+    if stored is not None:
+        flash.verify(stored.offset + STATE_OFFSET, 1)
     flash.verify(placed.offset, placed.size)
     flash.because(f"{title}: the new record is added")
     flash.program(placed.offset + STATE_OFFSET, bytes([State.ADDED]))
     if stored is not None:
+        flash.verify(placed.offset + STATE_OFFSET, 1)
         flash.because(f"{title}: the old record is deleted")
         # The state byte is 3E by now: with the bit of DELETED cleared as well it is 3C.
         _advance(nvram, stored, State.DELETED_AFTER_TRANSITION)

@@ -125,9 +125,12 @@ def _write_suffix(nvram: Nvram, plan: SuffixPlan, changed: list[int]) -> None:
     mark_in_transition(nvram, plan.moved)
     flash.because("a canary behind the last record, until the store is complete")
     flash.program(*plan.canary)
+    flash.verify(plan.canary[0], len(plan.canary[1]))
     mark_spare_complete(nvram, entry)
     flash.because("clear the start id that the walk over the new records will begin with")
-    flash.program(plan.start, bytes(min(START_ID_SIZE, nvram.store.end - plan.start)))
+    gate = min(START_ID_SIZE, nvram.store.end - plan.start)
+    flash.program(plan.start, bytes(gate))
+    flash.verify(plan.start, gate)
     for block in changed:
         _write_block(nvram, plan, block)
     if plan.gate:
@@ -145,6 +148,8 @@ def mark_in_transition(nvram: Nvram, records: Sequence[Record]) -> None:
     nvram.flash.because("the old record makes way for the new one")
     for record in records:
         _set_state(nvram, record, State.IN_DELETED_TRANSITION)
+    for record in records:
+        nvram.flash.verify(record.offset + _STATE, 1)
 
 
 def _copy_to_spare(nvram: Nvram, plan: SuffixPlan, target: int) -> Range:

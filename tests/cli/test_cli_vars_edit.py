@@ -71,7 +71,7 @@ def test_nothing_is_written_when_the_value_is_there_already(bench: Bench, volume
     answer = bench.run("vars", "set", path, "Variable1", "--file",
                        bench.file("v", values(volume)["Variable1"]), "--yes")  # fmt: skip
     assert answer.code == 0
-    assert "nothing had to be written" in answer.out
+    assert "nothing had to be changed" in answer.out
     assert path.read_bytes() == volume
     assert not (bench.state / "backups").exists()
 
@@ -322,7 +322,7 @@ def test_ftw_recover_finishes_what_ovmf_would_wipe(bench: Bench):
     assert len(values(bench.content)) == 5
     answer = bench.run("ftw", "recover", bench.url(), "-y")
     assert answer.code == 0
-    assert "nothing had to be written" in answer.out
+    assert "nothing had to be changed" in answer.out
 
 
 def test_ftw_rescue_says_what_is_lost_before_it_writes(bench: Bench):

@@ -88,7 +88,9 @@ def test_a_write_of_two_blocks_in_the_drivers_order():
     assert (done.caller, done.flags, done.records[0].flags) == (SMM_CALLER, 0xF8, 0xF9)
     assert done.records[0].relative_offset == 0x3000 - SPARE
     verified = [step.range for step in nvram.operations if isinstance(step, Verify)]
-    assert verified == [Range(SPARE, 0x2000), Range(0x3000, 0x2000)]
+    header, flag = Range(QUEUE, 1), Range(record, 1)
+    spare, target = Range(SPARE, 0x2000), Range(0x3000, 0x2000)
+    assert verified == [header, spare, flag, target, flag, header]
 
 
 def test_the_spare_areas_content_is_restored():
