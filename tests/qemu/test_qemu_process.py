@@ -288,6 +288,16 @@ def test_a_forked_child_that_holds_the_pipe_does_not_keep_it_alive(start: Start)
     os.close(hold)
 
 
+def test_a_watching_shell_that_is_killed_is_not_the_end_of_the_watch(start: Start) -> None:
+    guest = start("exec sleep 1000")
+    shell = int(Path(f"/proc/{guest.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(shell, signal.SIGKILL)
+    assert alive(guest.pid)
+    guest.close()
+    assert soon(lambda: not alive(guest.pid))
+    assert not guest.folder.exists()
+
+
 def test_a_thread_that_ends_does_not_end_it(start: Start) -> None:
     made: list[GuestProcess] = []
     thread = threading.Thread(target=lambda: made.append(start("exec sleep 1000")))

@@ -1,0 +1,153 @@
+"""What the debug output tells of QEMU's ACPI linker/loader script and of the S3 boot script.
+
+Ref: edk2 OvmfPkg/AcpiPlatformDxe, which carries the script out command by command;
+MdeModulePkg/Library/PiDxeS3BootScriptLib/BootScriptExecute.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from hwflash.qemu.debuglog_events import PLACE, Event, place
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate(Event):
+    """A fw_cfg file is downloaded into memory; ``zone`` 1 anywhere, 2 below 1 MiB."""
+
+    kind: ClassVar[str] = "allocate"
+    file: str
+    alignment: int
+    zone: int
+    size: int
+    address: int | None = place()
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        return f"allocate {self.file}: {self.size:,} bytes, alignment {self.alignment}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddPointer(Event):
+    """The address of ``pointee_file`` is added to a field of ``pointer_file``."""
+
+    kind: ClassVar[str] = "add-pointer"
+    pointer_file: str
+    pointee_file: str
+    pointer_offset: int
+    pointer_size: int
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        where = f"{self.pointer_file}[0x{self.pointer_offset:X}]"
+        return f"add the address of {self.pointee_file} to {where}, {self.pointer_size} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class AddChecksum(Event):
+    """A checksum over ``length`` bytes from ``start`` is put at ``result_offset``."""
+
+    kind: ClassVar[str] = "add-checksum"
+    file: str
+    result_offset: int
+    start: int
+    length: int
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        covered = f"0x{self.start:X}+0x{self.length:X}"
+        return f"checksum of {self.file}[{covered}] at 0x{self.result_offset:X}"
+
+
+@dataclass(frozen=True, slots=True)
+class WritePointer(Event):
+    """The address of ``pointee_file`` plus an offset is written back to a fw_cfg file.
+
+    Attributes:
+        pointer_file: the fw_cfg file that is written.
+        pointee_file: the file whose address is told.
+        pointer_offset: where in the former.
+        pointer_size: bytes.
+        pointee_offset: into the latter; None in logs of firmware from before it existed.
+    """
+
+    kind: ClassVar[str] = "write-pointer"
+    pointer_file: str
+    pointee_file: str
+    pointer_offset: int
+    pointer_size: int
+    pointee_offset: int | None = None
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        offset = f"+0x{self.pointee_offset:X}" if self.pointee_offset is not None else ""
+        where = f"{self.pointer_file}[0x{self.pointer_offset:X}]"
+        return f"write the address of {self.pointee_file}{offset} to {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class CondensedPointer(Event):
+    """A pointer that is kept so that resume from S3 can write it again.
+
+    Attributes:
+        size: bytes.
+        offset: in the fw_cfg file.
+        index: among the pointers that are kept, from 0.
+        item: selector of the fw_cfg file; QEMU numbers its files anew in each machine.
+        address: what is written.
+    """
+
+    kind: ClassVar[str] = "condensed-pointer"
+    size: int
+    offset: int
+    index: int
+    item: int | None = place()
+    address: int | None = place()
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        return f"pointer {self.index} kept for S3: {self.size} bytes at offset {self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class BootScriptStep(Event):
+    """One opcode of the S3 boot script, carried out.
+
+    Attributes:
+        opcode: such as ``MEM_WRITE``, ``IO_WRITE``, ``TERMINATE``.
+        count: units written, if it writes.
+        port: of an I/O access.
+        mask: of a poll: the bits looked at.
+        value: of a poll: what they must be.
+        information: bytes of an INFORMATION opcode.
+        address: in memory or PCI space; of a poll too.
+        data: (address, value) of each unit; holds addresses of its own.
+        script: address of the opcode in the script.
+    """
+
+    kind: ClassVar[str] = "boot-script"
+    opcode: str
+    count: int | None = None
+    port: int | None = None
+    mask: int | None = None
+    value: int | None = None
+    information: bytes | None = None
+    address: int | None = place()
+    data: tuple[tuple[int, int], ...] = field(default=(), metadata=PLACE)
+    script: int | None = place()
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        words = f"boot script {self.opcode}"
+        if self.port is not None:
+            words += f" port 0x{self.port:X}"
+        if self.information is not None:
+            words += f" {self.information.hex(' ')}"
+        return words
