@@ -163,6 +163,13 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "board.other-size": Advice("the wrong board", "check the board, or leave out --board"),
     "board": Advice("the board file", "`hwflash boards check FILE` lists every fault"),
     "chip-file": Advice("the chip file", "see docs/chips.md for the form of chip files"),
+    "image.boot": Advice(
+        "the image", "`hwflash layout FILE` says what it is; boot: takes OVMF and AAVMF"
+    ),
+    "image.format": Advice("the image", "`qemu-img convert -O raw FILE RAW`"),
+    "image.empty": Advice("the image file", "check the file"),
+    "image.too-large": Advice("the addresses in the file", "give only the part to be compared"),
+    "usage.compare-boot": Advice("the command", "write boot: once"),
     "image.smaller-than-chip": Advice(
         "the image", "say where it belongs with --at, --range or --region"
     ),

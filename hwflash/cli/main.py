@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "vars": ("vars", "Look at and change the UEFI variables of an image, a chip or a board."),
     "ftw": ("ftw", "Finish or repair fault-tolerant writes of a variable store."),
     "keys": ("keys", "List, enrol and remove the Secure Boot keys of a variable store."),
+    "compare": ("compare", "Compare two flash contents: bytes, regions, modules, variables."),
     "layout": ("layout", "Draw the map of a firmware image: regions, volumes, addresses."),
     "qemu": ("qemu", "Describe, boot and check the simulated reference: OVMF in QEMU."),
     "serve": ("serve", "Put a programmer behind a protocol for flashrom and other computers."),
