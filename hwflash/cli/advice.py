@@ -250,6 +250,12 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "qemu.image-size": Advice(
         "the image file", "name a file that does not exist, and it is made; or another model"
     ),
+    "log.unreadable": Advice("the file name, or permissions", "check the file"),
+    "log.no-events": Advice(
+        "the log, or a RELEASE build",
+        "take a DEBUG build, with -debugcon file:LOG -global isa-debugcon.iobase=0x402",
+    ),
+    "log.no-boot": Advice("the command", "leave out --boot to see how many there are"),
     "reference.boot-timeout": Advice(
         "the firmware, or the variable store it was given",
         "`hwflash vars check` looks at the store, `hwflash qemu args` shows what was started; "
@@ -266,6 +272,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "pflash": Advice("the version of QEMU", "QEMU 7.2 is known to work"),
     "console.lost": Advice("cable, or whatever ended the other side", "look at its own messages"),
     "console": Advice("the console", "check port, baud rate and wiring of the UART"),
+    "environment.firmware-missing": Advice(
+        "firmware that is not installed",
+        "install the package, or name files with --code and --template",
+    ),
     "environment.file-in-use": Advice("another program", "end it, or work on a copy"),
     "qemu.pflash-missing": Advice("the command", "check the names of code and variable store"),
     "qemu.pflash-size": Advice(
@@ -285,6 +295,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "chips.unknown-part": Advice("the command", "`hwflash chips list`"),
     "usage.qemu-model": Advice(
         "the command", "`qemu-system-arm -machine none -device help` lists the models, on bus SSI"
+    ),
+    "usage.qemu-check": Advice(
+        "the command",
+        "`hwflash qemu check --list` lists the checks; --with and --code choose firmware",
     ),
     "usage.qemu-template": Advice(
         "the command", "name a file of the guest's own with --vars; --make-vars copies the template"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from hwflash.cli import params, runner
+from hwflash.cli.qemu_check import command as check_
 from hwflash.cli.qemu_run import command as run_
 from hwflash.errors import ImageError, UsageError
 
@@ -25,10 +26,11 @@ TEXT_LIMIT: Final = 1 << 20
 
 @click.group("qemu")
 def command() -> None:
-    """Describe and boot the simulated reference: OVMF in QEMU."""
+    """Describe, boot and check the simulated reference: OVMF in QEMU."""
 
 
 command.add_command(run_)
+command.add_command(check_)
 
 
 def _wish_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from hwflash.cli import params, runner
-from hwflash.cli.results import range_keys
+from hwflash.cli.results import range_keys, state_for_history
 from hwflash.errors import EnvironmentFault, UsageError
 from hwflash.units import format_seconds, format_size
 
@@ -46,7 +46,8 @@ def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **option
         _require_one_run(file, [part.range for part in parts if part.file is None], kind)
         places = [part.range for part in parts]
         run.console.begin("read", ranges=range_keys(places))
-        found = read(session, places, run.console, run.cancel, repeat)
+        state = state_for_history(run.console)
+        found = read(session, places, run.console, run.cancel, repeat, state)
         stats = session.stats()
     by_file: dict[Path | None, list[tuple[Any, bytes]]] = {}
     for part, piece in zip(parts, found.pieces, strict=True):

@@ -220,6 +220,7 @@ def _edit_keys(edited: Edited[Any], how: EditOptions) -> dict[str, Any]:
         "programs": sum(step.kind == "program" for step in edited.plan.steps),
         "before": store_keys(edited.before),
         "after": store_keys(edited.after),
+        "history": edited.entry,
     }
 
 

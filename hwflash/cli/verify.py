@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hwflash.cli import params, runner
-from hwflash.cli.results import range_keys
+from hwflash.cli.results import range_keys, state_for_history
 from hwflash.units import format_seconds, format_size
 
 
@@ -35,7 +35,8 @@ def command(run: runner.Run, file: Path | None, kind: str, **options: Any) -> ru
             session.board,
         )  # fmt: skip
         run.console.begin("verify", ranges=range_keys(item.range for item in targets))
-        found = verify(session, targets, run.console, run.cancel)
+        state = state_for_history(run.console)
+        found = verify(session, targets, run.console, run.cancel, state)
         stats = session.stats()
     keys = {
         "bytes": found.bytes,

@@ -193,6 +193,7 @@ def write_options(
         dry_run=dry_run,
         confirm=None if yes else _asker(run),
         named_regions=named,
+        kind=run.console.command,
     )
 
 
@@ -231,6 +232,7 @@ def outcome(
         "stats": stats,
         "dry_run": dry_run,
         "plan": result.plan.as_dict(),
+        "history": result.entry,
     }
     if dry_run:
         return runner.Outcome(

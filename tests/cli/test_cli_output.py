@@ -36,7 +36,12 @@ def commands() -> dict[str, click.Command]:
         command = root.get_command(context, name)
         assert command is not None
         children = command.commands if isinstance(command, click.Group) else {"": command}
-        for child, item in children.items():
+        nested = {
+            f"{child} {word}": other
+            for child, item in children.items()
+            for word, other in getattr(item, "commands", {}).items()
+        }
+        for child, item in {**children, **nested}.items():
             if any("--json" in option.opts for option in item.params):
                 found[f"{name} {child}".strip()] = item
     return found

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+from firmware_images import store_image
+
 from hwflash.console import Found
 from hwflash.errors import ReferenceFailed
 from hwflash.qemu.check import store_of
@@ -106,6 +108,8 @@ class Fake:
             self.set("Name", NAME, 3, b"")
         if self.fault == "changes" and count:
             self.set("Name", NAME, 3, b"another")
+        if self.fault == "adds":
+            self.set(f"New{count}", NAME, 3, b"x")
         if self.fault == "sets-bits":
             self.program(LAYOUT.spare.address + 0x100, b"\0", b"\xff")
         if self.fault == "spare":
@@ -114,8 +118,12 @@ class Fake:
             self.program(LAYOUT.work.address, bytes(32))
 
     def wait_for_shell(self, patience: float = 0) -> Fake:
-        if self.fault == "crash" or (self.flash and store_of(self.flash).store is None):
+        if self.fault == "crash" or (
+            self.flash.strip(b"\0") and store_of(self.flash).store is None
+        ):
             raise ReferenceFailed("the firmware crashed", code="reference.guest-crash")
+        if self.flash and not self.flash.strip(b"\0"):
+            self.flash = store_image(LAYOUT)
         if self.flash:
             self.started()
         return self
@@ -139,7 +147,8 @@ class Fake:
     def tree(self, command: str) -> str:
         assert command == "info mtree -f"
         line = "  %016x-%016x (prio 0, romd): system.flash%d\n"
-        own = line % (BASE, BASE + LAYOUT.length - 1, 1) if self.flash else ""
+        base = BASE - (0x10000 if self.fault == "elsewhere" else 0)
+        own = line % (base, base + LAYOUT.length - 1, 1) if self.flash else ""
         return own + line % (BASE + LAYOUT.length, 0xFFFFFFFF, 0)
 
     def outside(self, commands: list[bytes]) -> None:
@@ -176,6 +185,8 @@ class Fake:
 
     def run(self, command: str) -> str:
         emulated = not self.flash or self.fault == "emulated"
+        if self.fault == "no-emulation" and not self.flash:
+            return VOLUMES
         if command == "dh":
             text = SMM if self.machine.secure else PLAIN
             if emulated:
@@ -187,7 +198,10 @@ class Fake:
             place = IN_MEMORY
         elif self.fault == "moved":
             place = (BASE + 0x1000, BASE + LAYOUT.length)
-        return VOLUMES + ("" if self.machine.secure else OWN_VOLUME % place)
+        own = "" if self.machine.secure else OWN_VOLUME % place
+        if self.fault == "two-volumes":
+            own += OWN_VOLUME % IN_MEMORY
+        return VOLUMES + own
 
     def peek(self, address: int, width: int = 4) -> int:
         place = address - BASE + (0x20 if self.fault == "shifted" else 0)

@@ -112,6 +112,10 @@ def failing(name: str, bench: Bench) -> list[str]:
         ("pflash", "", []),
         ("pflash", "moved", ["fvb-address"]),
         ("pflash", "shifted", ["mapped"]),
+        ("pflash", "two-volumes", ["fvb-instances", "fvb-address", "emulated-in-memory"]),
+        ("pflash", "elsewhere", ["units-foretold", "address-fvb", "address-layout",
+                                 "fvb-address", "mapped"]),
+        ("pflash", "no-emulation", ["emulated-in-memory", "emulated-driver"]),
         ("pflash", "no-ftw", ["driver-order"]),
         ("pflash", "emulated", ["fvb-address", "not-emulated"]),
         ("before-after", "", []),
@@ -122,6 +126,7 @@ def failing(name: str, bench: Bench) -> list[str]:
         ("before-after", "forgets", ["first-log-complete", "usual-log-complete"]),
         ("before-after", "loses", ["first-variables"]),
         ("before-after", "changes", ["usual-values"]),
+        ("before-after", "adds", ["usual-values"]),
     ],
 )  # fmt: skip
 def test_a_check_notices(
@@ -171,6 +176,29 @@ def test_pflash_on_a_build_with_smm(bench: Bench) -> None:
     assert next(step.found for step in found if step.name == "driver-order") == (
         "FvbServicesSmm 0x52, VariableSmm 0x53, SmmFaultTolerantWriteDxe 0x55"
     )
+
+
+def test_a_build_with_smm_shows_no_volume_of_variables(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fake, "fault", "two-volumes")
+    guarded = replace(bench, machine=replace(bench.machine, secure=True))
+    assert failing("pflash", guarded) == ["fvb-instances"]
+
+
+@pytest.mark.parametrize("name", ["variables", "pflash"])
+def test_a_blank_template_is_formatted_first(bench: Bench, name: str) -> None:
+    Path(bench.machine.template.path).write_bytes(bytes(LAYOUT.length))
+    found = list(run_check(CHECKS[name], bench))
+    assert (found[0].name, found[0].found) == ("blank-formatted", "healthy")
+    assert all(step.ok for step in found)
+
+
+def test_before_and_after_from_a_blank_template(bench: Bench) -> None:
+    Path(bench.machine.template.path).write_bytes(bytes(LAYOUT.length))
+    names = [step.name for step in run_check(CHECKS["before-after"], bench)]
+    assert "first-variables" not in names, "there were none before"
+    assert "usual-variables" in names
 
 
 def test_the_order_of_drivers() -> None:
@@ -236,6 +264,7 @@ def test_what_is_the_guests_fault_and_what_is_not(
         (last,) = steps
         assert (last.name, last.ok) == ("guest", False)
         assert last.found == f"{error} ({error.code})"
+        assert last.seconds > 0
     assert Fake.running == 0
 
 
@@ -276,6 +305,8 @@ def test_a_guest_gets_a_copy_of_the_image(bench: Bench, tmp_path: Path) -> None:
     assert bench.template() == store_image(LAYOUT)
     with pytest.raises(ReferenceFailed, match="no variable store"):
         store_of(b"\xff" * 0x20000)
+    with pytest.raises(ReferenceFailed, match="no variable store"):
+        store_of(b"\xff" * 0x1000 + image)
 
 
 @pytest.mark.parametrize("name", list(CHECKS))
