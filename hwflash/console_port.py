@@ -120,8 +120,12 @@ class SerialPort:
             # One that takes nothing would hold the process in close().
             with suppress(*self._gone, NotImplementedError):
                 self._serial.reset_output_buffer()
+            # pyserial does not close a socket whose other end went first.
+            link = getattr(self._serial, "_socket", None)
             with suppress(*self._gone):
                 self._serial.close()
+            if link is not None:
+                link.close()
 
     def _lost(self, exc: Exception) -> ProgrammerLost:
         return ProgrammerLost(

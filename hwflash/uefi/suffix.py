@@ -40,8 +40,8 @@ Where the volume's block is larger than the erase block (AAVMF) the entry names 
 block, head included, since firmware can repeat only whole blocks; the spare area then holds
 the head as it will be. What is done from here still erases only the suffix.
 
-Ref: measured on OVMF 2022.11 and 2026.08 with and without SMM, without the gate, for stores
-whose last block stays empty. Gate and dead-record canary follow from edk2
+Ref: measured on OVMF 2022.11 with and without SMM, on AAVMF 2022.11 (docs/qemu-power-cuts.md,
+full stores included), and without the gate on OVMF 2026.08. Why it works: edk2
 MdeModulePkg/Universal/Variable/RuntimeDxe (the walk, and the check of the free area when
 writing starts).
 """
