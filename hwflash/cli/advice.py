@@ -179,7 +179,8 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "image": Advice("the image file", "check the file"),
     "uefi.no-store": Advice(
         "the image, or firmware that is not EDK2",
-        "give a dump of the whole flash; `--full` searches every byte of a chip",
+        "give a dump of the whole flash; `--full` searches every byte of a chip; an erased one "
+        "gets a new store by `hwflash ftw rescue --fresh --layout ovmf-4m`",
     ),
     "uefi.unhealthy": Advice(
         "a power cut, or whoever wrote the store",
@@ -188,7 +189,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
     ),
     "uefi.foreign-area": Advice(
         "the board file's [nvram]",
-        "check its addresses; --repair recover says that the place may be erased",
+        "check its addresses; --erase-foreign says that the place may be erased",
     ),
     "uefi.unsound": Advice("the values", "`hwflash vars check SOURCE`; please report this"),
     "uefi.exchange": Advice("the JSON file", "`hwflash vars export` writes one that is right"),

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import runner
-from hwflash.cli.stores import edit_outcome, edit_store, read, repair_options, source_options
+from hwflash.cli import params, runner
+from hwflash.cli.stores import (
+    LAYOUT_NAMES,
+    edit_outcome,
+    edit_store,
+    read,
+    repair_options,
+    source_options,
+)
 
 if TYPE_CHECKING:
     from hwflash.jobs.uefi_edit import EditOptions
@@ -87,6 +94,12 @@ def recover(run: runner.Run, source: str, **options: Any) -> runner.Outcome:
 @command.command("rescue")
 @repair_options
 @click.option("--fresh", is_flag=True, help="Build an empty store where nothing can be saved.")
+@click.option(
+    "--layout",
+    type=click.Choice(LAYOUT_NAMES),
+    help="The build whose store belongs there, where no header tells any more.",
+)
+@click.option("--at", type=params.SIZE, help="With --layout: where its volume begins. Default: 0.")
 @runner.command("ftw rescue")
 def rescue(run: runner.Run, source: str, fresh: bool, **options: Any) -> runner.Outcome:
     """Repair what firmware would not: save what is left of a store, and say what is lost.
@@ -96,6 +109,7 @@ def rescue(run: runner.Run, source: str, fresh: bool, **options: Any) -> runner.
     from hwflash.jobs.uefi_ftw import ftw_keys
     from hwflash.uefi.check import check
     from hwflash.uefi.rescue import rescue as save
+    from hwflash.uefi.window import printable
 
     def change(nvram: Nvram, _how: EditOptions) -> Rescue:
         done = save(nvram, fresh=fresh)
@@ -111,7 +125,10 @@ def rescue(run: runner.Run, source: str, fresh: bool, **options: Any) -> runner.
         "actions": list(done.actions),
         "choice": done.choice,
         "kept": len(done.kept),
+        "variables": [record.name for record in done.kept],
         "lost": list(done.lost),
         "ftw": ftw_keys(edited.after),
     }
-    return edit_outcome(edited, keys, f"{len(done.kept)} variables kept", done.actions)
+    names = ", ".join(printable(record.name) for record in done.kept)
+    notes = (*done.actions, f"kept: {names}") if names else done.actions
+    return edit_outcome(edited, keys, f"{len(done.kept)} variables kept", notes)

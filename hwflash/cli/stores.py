@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from hwflash.jobs.source import Source
     from hwflash.jobs.uefi_edit import Edited, EditOptions
     from hwflash.jobs.uefi_read import Reading
+    from hwflash.uefi.areas import KnownLayout
     from hwflash.uefi.flashops import Operation
     from hwflash.uefi.nvram import Nvram
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
+#: Names on the command line of `hwflash.uefi.areas.KNOWN`, in its order.
+LAYOUT_NAMES = ("ovmf-2m", "ovmf-4m", "aavmf")
 #: Operations that are printed; all are in the JSON result.
 OPERATIONS = 24
 
@@ -117,6 +120,11 @@ _EDIT_OPTIONS: list[Callable[[Any], Any]] = [
         help="Write the changed image there, and leave SOURCE, a file, as it is.",
     ),
     click.option(
+        "--erase-foreign", is_flag=True,
+        help="The places that the board file has for work space and spare may be erased, "
+        "whatever they hold.",
+    ),
+    click.option(
         "--region", "regions", multiple=True,
         help="Name a protected region of the board that may be changed; repeatable.",
     ),
@@ -172,8 +180,21 @@ def _edit_options(run: runner.Run, source: str, options: dict[str, Any]) -> Edit
         full=options.pop("full"),
         repair=options.pop("repair", "as-is"),
         order=options.pop("order", "suffix"),
+        erase_foreign=options.pop("erase_foreign"),
+        place=_place(options.pop("layout", None), options.pop("at", None)),
         output=output,
     )
+
+
+def _place(layout: str | None, at: int | None) -> tuple[KnownLayout, int] | None:
+    """The build and place that were named."""
+    from hwflash.uefi.areas import KNOWN
+
+    if layout is None:
+        if at is not None:
+            raise UsageError("--at goes with --layout", code="usage.selection")
+        return None
+    return KNOWN[LAYOUT_NAMES.index(layout)], at or 0
 
 
 def edit_store(

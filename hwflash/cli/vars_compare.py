@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,15 @@ def check(
     from hwflash.jobs.uefi_ftw import check_keys
     from hwflash.jobs.uefi_read import chosen
 
+    words = [source, *params.repeated(options), *(["--full"] if full else [])]
     reading, chip = read(run, source, options, full)
+    several = len(reading.found) > 1
     checked = [check_keys(found) for found in chosen(reading, store)]
     ok = all(item["ok"] for item in checked)
     lines: list[str] = []
     for item in checked:
-        word = "healthy" if item["ok"] else f"needs {item['repair']}"
+        word = "not sound" if item["repair"] == "none" else f"needs {item['repair']}"
+        word = "healthy" if item["ok"] else word
         lines.append(f"variable store at 0x{item['base']:06X}: {word}")
         lines += [
             f"  {each['severity']:<8} 0x{each['offset']:06X}: {each['message']} [{each['code']}]"
@@ -38,7 +42,9 @@ def check(
         ]
         lines += [f"  {each['firmware']}: {each['text']}" for each in item["outlook"]]
         if item["command"]:
-            lines.append(f"  repair: hwflash {item['command']} {source}")
+            where = ["--store", f"0x{item['base']:X}"] if several else []
+            command = shlex.join(["hwflash", *item["command"].split(), *words, *where])
+            lines.append(f"  repair: {command}")
     return runner.Outcome({"healthy": ok, "stores": checked} | chip, lines, 0 if ok else 1)
 
 

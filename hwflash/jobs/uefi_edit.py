@@ -7,33 +7,36 @@ journal and verification; a file is replaced as a whole.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from hwflash.errors import ChipUnsupported, Interrupted, UsageError
+from hwflash.errors import ChipUnsupported, ImageError, Interrupted, UsageError
 from hwflash.flash.device import Geometry
+from hwflash.flash.execute import differences
 from hwflash.flash.plan import Plan, Step, content_hash
 from hwflash.flash.plan import Window as PlanWindow
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.carry_out import begin, carry_out, supersede
-from hwflash.jobs.edit_file import names_same_file, replace_file, write_other
+from hwflash.jobs.edit_file import names_same_file, remember_file, replace_file, write_other
 from hwflash.jobs.prepare import (
     Job,
     Prepared,
     WriteOptions,
-    read_again,
     require_regions,
     require_same,
     save_what_was_read,
 )
+from hwflash.jobs.remember import edit_facts, remember, remembering
 from hwflash.jobs.run_operations import run_operations
 from hwflash.jobs.source import ChipSource, FileSource, Source
 from hwflash.jobs.uefi_read import Reading, chosen, read_stores
 from hwflash.jobs.uefi_settle import Repair, require_sound, settle
 from hwflash.progress import CancelToken, Reporter
-from hwflash.uefi.find import Found
+from hwflash.uefi.areas import KnownLayout
+from hwflash.uefi.find import Found, assume
 from hwflash.uefi.flashops import Erase, Operation, Program, Verify, carried_out
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.rewrite import Order
@@ -57,6 +60,8 @@ class EditOptions:
         repair: what to do first to a store that `hwflash.uefi.check` finds broken. A pending
             fault-tolerant write is always finished or dropped first.
         order: of operations when the whole store has to be rewritten.
+        erase_foreign: places that a board file names may be erased whatever they hold.
+        place: a build and the offset of its volume, where no header tells any more.
         output: for a file, write the result there and leave the file as it is.
     """
 
@@ -65,6 +70,8 @@ class EditOptions:
     full: bool = False
     repair: Repair = "none"
     order: Order = "suffix"
+    erase_foreign: bool = False
+    place: tuple[KnownLayout, int] | None = None
     output: Path | None = None
 
 
@@ -82,6 +89,7 @@ class Edited(Generic[T]):
         executed: False after a dry run, and when there was nothing to do.
         backup: path of the backup, or None when none was needed.
         seconds: time of the whole job on the programmer.
+        entry: its number in the history; None when it is not there.
     """
 
     value: T
@@ -93,6 +101,7 @@ class Edited(Generic[T]):
     executed: bool = False
     backup: Path | None = None
     seconds: float = 0.0
+    entry: int | None = None
 
 
 def edit(
@@ -140,6 +149,26 @@ def one_store(reading: Reading, store: int | None) -> Found:
     return next(iter(found))
 
 
+def _located(
+    source: Source, options: EditOptions, reporter: Reporter, cancel: CancelToken
+) -> tuple[Found, Window]:
+    """The store that is meant, and what was read around it."""
+    if options.place is not None:
+        known, base = options.place
+        span = Range(base, known.length)
+        if not any(item.contains(span) for item in source.ranges):
+            raise ImageError(
+                f"a volume of {known.name} at 0x{base:06X} reaches beyond {source.name}",
+                code="uefi.truncated",
+                offset=base,
+            )
+        window = Window(source.read([span], reporter, cancel)[0], base)
+        return assume(window, known, base), window
+    reading = read_stores(source, reporter, cancel, full=options.full)
+    found = one_store(reading, options.store)
+    return found, next(item for item in reading.windows if item.base <= found.base < item.end)
+
+
 def extent(found: Found) -> Range:
     """All the bytes that a change of a store may touch."""
     areas = found.areas
@@ -162,6 +191,14 @@ def _edit_chip(
     session = source.session
     session.require_writable()
     job = Job(session, options.write, reporter, cancel)
+    with remembering(job):
+        return _edit_flash(source, job, options, change)
+
+
+def _edit_flash(
+    source: ChipSource, job: Job, options: EditOptions, change: Callable[[Nvram], T]
+) -> Edited[T]:
+    session, reporter, cancel = job.session, job.reporter, job.cancel
     geometry = session.flash.geometry
     if not geometry.reprogram:
         raise ChipUnsupported(
@@ -174,19 +211,24 @@ def _edit_chip(
         session.programmer.bus, reporter, lambda: _prepare(source, job, options, change)
     )
     backup = prepared.backup
+    facts = edit_facts(options.write.kind, edited)
     if backup is None:
-        return replace(edited, seconds=session.seconds)
+        edited = replace(edited, seconds=session.seconds)
+        if options.write.dry_run:
+            return edited
+        facts = replace(facts, unique_id=session.unique_id())
+        return replace(edited, entry=remember(job, facts, "unchanged"))
     if options.write.confirm is not None and not options.write.confirm(edited.plan):
         raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup.path))
     cancel.check()
-    unique_id = session.unique_id()
-    journal = begin(job, prepared, unique_id, backup.path, edited.operations)
+    facts = replace(facts, unique_id=session.unique_id(), backup_sha256=backup.sha256)
+    journal = begin(job, prepared, facts, backup.path, edited.operations)
     new = prepared.windows[0]
-    carry_out(
+    entry = carry_out(
         job,
-        edited.plan,
         journal,
         backup.path,
+        facts,
         lambda: run_operations(
             session.flash,
             edited.operations,
@@ -198,8 +240,8 @@ def _edit_chip(
             full=options.write.verify_full,
         ),
     )
-    supersede(job, journal, [new.range], unique_id)
-    return replace(edited, executed=True, backup=backup.path, seconds=session.seconds)
+    supersede(job, journal, [new.range], facts.unique_id, ordered=True)
+    return replace(edited, executed=True, backup=backup.path, seconds=session.seconds, entry=entry)
 
 
 def _prepare(
@@ -207,20 +249,18 @@ def _prepare(
 ) -> tuple[Edited[T], Prepared]:
     """Read, change in memory, plan, read again, back up."""
     session, geometry = source.session, source.session.flash.geometry
-    reading = read_stores(source, job.reporter, job.cancel, full=options.full)
-    found = one_store(reading, options.store)
+    found, window = _located(source, options, job.reporter, job.cancel)
     whole = geometry.align(extent(found))
     sizes = [
         min(kind.size for kind in region.types)
         for region in geometry.regions
         if Range(region.start, region.length).overlaps(whole)
     ]
-    window = next(item for item in reading.windows if item.base <= found.base < item.end)
     if not (window.base <= whole.address and whole.end <= window.end):
         window = Window(source.read([whole], job.reporter, job.cancel)[0], whole.address)
     window = window.within(whole.address, whole.length)
     edited = _edited(window, found, max(sizes), 0, options, change, job.reporter)
-    folded = fold_erases(edited.operations, geometry)
+    folded = fold_erases(fit_erases(edited.operations, geometry), geometry)
     steps = tuple(_step(item, geometry) for item in folded if not isinstance(item, Verify))
     new = bytes(_after(window, edited).data)
     plan = replace(
@@ -232,8 +272,41 @@ def _prepare(
     if steps:
         require_regions(session.board, plan.changed, job.options.named_regions)
         session.require_unlocked(plan.changed)
-        require_same(read_again(job, plan, windows))
+        if not job.options.dry_run:
+            # All of it was decided on: one wrong bit in a state byte would be a wrong decision.
+            (again,) = source.read([whole], job.reporter, job.cancel)
+            require_same(differences(whole.address, again, window.data))
     return edited, save_what_was_read(job, windows, plan)
+
+
+def fit_erases(operations: Sequence[Operation], geometry: Geometry) -> list[Operation]:
+    """Erases in blocks that the chip has; at its ends it may have others than in the middle.
+
+    Raises:
+        ChipUnsupported: they cannot be made of whole blocks (``chip.erase-map``).
+    """
+    found: list[Operation] = []
+    for step in operations:
+        if not isinstance(step, Erase) or geometry.block_for(step.range) is not None:
+            found.append(step)
+            continue
+        at = step.address
+        while at < step.range.end:
+            fitting = [
+                block.range
+                for block in geometry.blocks_at(at)
+                if block.range.address == at and block.range.end <= step.range.end
+            ]
+            if not fitting:
+                raise ChipUnsupported(
+                    f"{step.range} cannot be erased alone on this chip",
+                    code="chip.erase-map",
+                    address=step.address,
+                    length=step.length,
+                )
+            found.append(Erase(at, fitting[-1].length, step.why))
+            at = fitting[-1].end
+    return found
 
 
 def fold_erases(operations: Sequence[Operation], geometry: Geometry) -> list[Operation]:
@@ -277,9 +350,8 @@ def _edit_file(
     reporter: Reporter,
     cancel: CancelToken,
 ) -> Edited[T]:
-    reading = read_stores(source, reporter, cancel, full=options.full)
-    found = one_store(reading, options.store)
-    window = next(item for item in reading.windows if item.base <= found.base < item.end)
+    began = time.time()
+    found, window = _located(source, options, reporter, cancel)
     origin = found.base % FILE_BLOCK
     edited = _edited(window, found, FILE_BLOCK, origin, options, change, reporter)
     steps = tuple(
@@ -303,9 +375,21 @@ def _edit_file(
         if replaces and options.write.confirm is not None and not options.write.confirm(plan):
             raise Interrupted("not confirmed", code="interrupted.declined")
         write_other(source, new, output)
-        return replace(edited, executed=True)
+        entry = remember_file(
+            source,
+            output,
+            None,
+            options.write,
+            edit_facts(options.write.kind, edited),
+            began,
+            reporter,
+        )
+        return replace(edited, executed=True, entry=entry)
     backup = replace_file(source, new, options.write, plan, reporter)
-    return replace(edited, executed=True, backup=backup)
+    entry = remember_file(
+        source, None, backup, options.write, edit_facts(options.write.kind, edited), began, reporter
+    )
+    return replace(edited, executed=True, backup=backup, entry=entry)
 
 
 def _edited(
@@ -319,7 +403,7 @@ def _edited(
 ) -> Edited[T]:
     """The change made in memory."""
     nvram = Nvram(window, found, erase_size, origin)
-    first = settle(nvram, options.repair, options.order)
+    first = settle(nvram, options, reporter)
     for text in first:
         reporter.info(f"first: {text}")
     value = change(nvram)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hwflash.jobs.uefi_read import anomaly_keys
-from hwflash.uefi.check import check
+from hwflash.jobs.uefi_settle import foreign_areas
+from hwflash.uefi.check import Report, check
 from hwflash.uefi.find import Found
 from hwflash.uefi.ftw import WorkSpace, WriteEntry
 
@@ -43,7 +44,7 @@ def ftw_keys(found: Found) -> dict[str, Any]:
         "pending": ftw.pending is not None,
         "verdict": ftw.verdict,
         "text": ftw.text,
-        "outlook": outlook_keys(found),
+        "outlook": _outlook_keys(check(found)),
         "anomalies": [anomaly_keys(item) for item in found.anomalies],
     }
 
@@ -51,6 +52,7 @@ def ftw_keys(found: Found) -> dict[str, Any]:
 def check_keys(found: Found) -> dict[str, Any]:
     """What is wrong with a store, what firmware would do, and what repairs it."""
     report = check(found)
+    foreign = foreign_areas(found)
     commands = {
         "none": None,
         "recover": "ftw recover",
@@ -59,19 +61,20 @@ def check_keys(found: Found) -> dict[str, Any]:
     }
     return {
         "base": found.base,
-        "ok": report.ok,
+        "ok": report.ok and not foreign,
         "repair": report.repair,
-        "command": commands[report.repair],
-        "problems": [anomaly_keys(item) for item in report.problems],
-        "outlook": outlook_keys(found),
+        # No repair before the board file is right.
+        "command": None if foreign else commands[report.repair],
+        "problems": [anomaly_keys(item) for item in (*foreign, *report.problems)],
+        "outlook": _outlook_keys(report),
     }
 
 
-def outlook_keys(found: Found) -> list[dict[str, Any]]:
+def _outlook_keys(report: Report) -> list[dict[str, Any]]:
     """What each kind of firmware would do at the next boot."""
     return [
         {"firmware": item.firmware, "text": item.text, "severity": item.severity}
-        for item in check(found).outlook
+        for item in report.outlook
     ]
 
 

@@ -17,13 +17,14 @@ from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.plan import Plan, Step, Window
 from hwflash.jobs.carry_out import OPERATIONS, carry_out
 from hwflash.jobs.prepare import Job
+from hwflash.jobs.remember import facts_to_resume
 from hwflash.jobs.run_operations import run_operations
 from hwflash.uefi.flashops import Operation, Verify, done_so_far, load_operations
 from hwflash.uefi.window import Window as Content
 from hwflash.units import Range
 
 
-def resume_operations(job: Job, record: JobRecord) -> tuple[Plan, bool]:
+def resume_operations(job: Job, record: JobRecord) -> tuple[Plan, bool, int | None]:
     """Carry out what is left of a change.
 
     Args:
@@ -31,7 +32,8 @@ def resume_operations(job: Job, record: JobRecord) -> tuple[Plan, bool]:
         record: the change.
 
     Returns:
-        What is left, as a plan, and whether it was carried out.
+        What is left, as a plan, whether it was carried out, and the number of its entry in the
+        history.
 
     Raises:
         ImageError: the job's files are damaged (``journal.damaged``); the chip holds what the
@@ -60,21 +62,21 @@ def resume_operations(job: Job, record: JobRecord) -> tuple[Plan, bool]:
     if plan.steps:
         session.require_unlocked(plan.changed)
     if job.options.dry_run:
-        return plan, False
+        return plan, False, None
     if plan.steps and job.options.confirm is not None and not job.options.confirm(plan):
         raise Interrupted("not confirmed", code="interrupted.declined", backup=record.backup)
     journal = Journal.reopen(record.folder)
     window = Window(place.address, content, new)
-    carry_out(
+    entry = carry_out(
         job,
-        plan,
         journal,
         Path(record.backup),
+        facts_to_resume(record),
         lambda: run_operations(
             session.flash, left, plan, window, journal, job.reporter, job.cancel, full=True
         ),
     )
-    return plan, True
+    return plan, True, entry
 
 
 def _operations(record: JobRecord) -> list[Operation]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from hwflash.errors import ImageError
+from hwflash.progress import Reporter
 from hwflash.uefi.check import check
 from hwflash.uefi.find import Found
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.recover import recover
 from hwflash.uefi.rescue import rescue
 from hwflash.uefi.rewrite import Order, reclaim
+from hwflash.uefi.window import Anomaly
 
 #: ``as-is``: the change is a repair itself, and takes the store as it finds it.
 Repair = Literal["as-is", "none", "recover", "reclaim", "rescue"]
@@ -19,61 +21,85 @@ Repair = Literal["as-is", "none", "recover", "reclaim", "rescue"]
 _FILLS: Final = (b"\xff", b"\0", b"\x80\0")
 
 
-def settle(nvram: Nvram, repair: Repair, order: Order) -> list[str]:
+class HowToSettle(Protocol):
+    """What `settle` has to know; `hwflash.jobs.uefi_edit.EditOptions` has it."""
+
+    @property
+    def repair(self) -> Repair:
+        """What to do first to a broken store."""
+        ...
+
+    @property
+    def order(self) -> Order:
+        """Of operations when the store is rewritten."""
+        ...
+
+    @property
+    def erase_foreign(self) -> bool:
+        """Places that a board file names may be erased whatever they hold."""
+        ...
+
+
+def settle(nvram: Nvram, how: HowToSettle, reporter: Reporter) -> list[str]:
     """Bring a store into a state in which it may be changed; what was done, in words.
 
+    Args:
+        nvram: the store.
+        how: which repairs were asked for.
+        reporter: is warned of what a rescue cannot keep.
+
     Raises:
-        ImageError: it needs a repair that was not asked for (``uefi.unhealthy``).
+        ImageError: it needs a repair that was not asked for (``uefi.unhealthy``), or a place
+            that the board file names holds something else (``uefi.foreign-area``).
     """
     said: list[str] = []
-    if repair == "as-is":
+    if not how.erase_foreign:
+        for item in foreign_areas(nvram.found):
+            raise ImageError(item.text, code=item.code, offset=item.offset)
+    if how.repair == "as-is":
         return said
-    if repair == "none":
-        _require_own(nvram.found)
-    if repair == "rescue":
-        said += rescue(nvram).actions
-    needed = check(nvram.found).repair
-    if needed == "recover":
+    if how.repair == "rescue":
+        rescued = rescue(nvram)
+        for text in rescued.lost:
+            reporter.warning(f"lost: {text}")
+        said += rescued.actions
+    flash = nvram.flash
+    report = check(nvram.found, flash.erase_size, flash.origin)
+    if report.repair == "recover":
         said += recover(nvram).actions
-        needed = check(nvram.found).repair
-    if repair == "reclaim" and needed in ("none", "reclaim"):
-        reclaim(nvram, order=order)
+        report = check(nvram.found, flash.erase_size, flash.origin)
+    if how.repair == "reclaim" and report.repair in ("none", "reclaim"):
+        reclaim(nvram, order=how.order)
         said.append("the store was reclaimed")
-    elif needed not in ("none", "reclaim"):
-        report = check(nvram.found)
+    elif report.repair not in ("none", "reclaim"):
         raise ImageError(
-            f"the store at 0x{nvram.base:06X} must be repaired first ({needed}): "
+            f"the store at 0x{nvram.base:06X} must be repaired first ({report.repair}): "
             + "; ".join(str(item) for item in report.problems[:3]),
             code="uefi.unhealthy",
             offset=nvram.base,
-            repair=needed,
+            repair=report.repair,
             problems=[f"{item.code} {item}" for item in report.problems[:32]],
         )
     return said
 
 
-def _require_own(found: Found) -> None:
-    """Places that a board file names are erased only when what they hold belongs there.
-
-    Raises:
-        ImageError: a place holds something else (``uefi.foreign-area``).
-    """
+def foreign_areas(found: Found) -> list[Anomaly]:
+    """Places that a board file names for work space and spare, and that hold something else."""
     ftw, areas = found.ftw, found.areas
     if areas.layout != "board file":
-        return
-    for place, own in (
-        (areas.work, ftw.work_space is not None),
-        (areas.spare, ftw.spare_holds in ("erased", "store", "work-space")),
+        return []
+    odd: list[Anomaly] = []
+    for what, place, own in (
+        ("work space", areas.work, ftw.work_space is not None),
+        ("spare area", areas.spare, ftw.spare_holds in ("erased", "store", "work-space")),
     ):
-        content = found.window.at(place.address, place.length) if place is not None else b""
-        if own or any(content == fill * (len(content) // len(fill)) for fill in _FILLS):
+        if place is None or own:
             continue
-        raise ImageError(
-            f"the board file places work space or spare area at {place}, which holds something "
-            "else",
-            code="uefi.foreign-area",
-            offset=place.address if place is not None else found.base,
-        )
+        content = found.window.at(place.address, place.length)
+        if not any(content == fill * (len(content) // len(fill)) for fill in _FILLS):
+            text = f"the board file has the {what} at {place}, which holds something else"
+            odd.append(Anomaly("uefi.foreign-area", place.address, text, "error"))
+    return odd
 
 
 def require_sound(nvram: Nvram) -> None:
@@ -82,7 +108,7 @@ def require_sound(nvram: Nvram) -> None:
     Raises:
         ImageError: it would (``uefi.unsound``).
     """
-    report = check(nvram.found)
+    report = check(nvram.found, nvram.flash.erase_size, nvram.flash.origin)
     broken = [item for item in report.problems if item.severity == "error"]
     if nvram.operations and (broken or report.repair in ("recover", "rescue")):
         raise ImageError(

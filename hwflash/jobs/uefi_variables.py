@@ -10,12 +10,17 @@ from hwflash.errors import UsageError
 from hwflash.jobs.uefi_read import no_variable
 from hwflash.uefi.decode import vendor_of
 from hwflash.uefi.difference import matcher
+from hwflash.uefi.erase_blocks import erase_limits
 from hwflash.uefi.exchange import Variable
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.records import Attribute, Record, make_record
 from hwflash.uefi.rewrite import Order, replace_records
-from hwflash.uefi.services import VariableServices
+from hwflash.uefi.secureboot import KEY_ATTRIBUTES
+from hwflash.uefi.services import SIGNED, VariableServices
+from hwflash.uefi.window import printable
 
+#: More variables than this are imported by one rewrite, where the flash allows it.
+AT_ONCE = 64
 #: Attributes of a new variable, unless the user says others.
 USUAL: int = Attribute.NON_VOLATILE | Attribute.BOOTSERVICE_ACCESS | Attribute.RUNTIME_ACCESS
 
@@ -26,7 +31,7 @@ class Changed:
 
     Attributes:
         guid: its vendor.
-        change: ``created``, ``updated``, ``deleted`` or ``unchanged``.
+        change: ``new``, ``updated``, ``deleted`` or ``unchanged``.
         reclaimed: the store had to be rewritten for it.
         notes: what else is to be said.
     """
@@ -86,7 +91,8 @@ def set_variable(
     key = vendor(nvram, name, guid)
     known = nvram.store.find(name, key)
     if attributes is None:
-        attributes = known.attributes if known is not None else USUAL
+        usual = KEY_ATTRIBUTES if (name, key) in SIGNED else USUAL
+        attributes = known.attributes if known is not None else int(usual)
     services = VariableServices(nvram, order=order)
     done = services.set_variable(name, key, attributes | extra, data, force=force)
     return Changed(key, done.change, done.reclaimed)
@@ -177,8 +183,16 @@ def import_variables(
         )
         for item in changed
     }  # fmt: skip
+    back = [
+        item
+        for item in changed
+        if item.key in live and item.timestamp.order < live[item.key].time.order
+    ]
     room = sum(record.end - record.offset for record in made.values())
-    in_place = not removed and room <= store.usage.free and not any(
+    # Firmware never takes an older time stamp; a rewrite does. Of many variables each would be
+    # looked at anew when they are set one by one.
+    many = len(changed) > AT_ONCE and erase_limits(nvram).suffix
+    in_place = not (removed or back or many) and room <= store.usage.free and not any(
         key in live and live[key].attributes != record.attributes for key, record in made.items()
     )  # fmt: skip
     if in_place:
@@ -197,6 +211,7 @@ def import_variables(
         tuple(name for name, _ in removed),
         len(wanted) - len(changed),
         not in_place,
+        tuple(f"the time stamp of {printable(item.name)} goes back" for item in back),
     )
 
 

@@ -53,7 +53,7 @@ from hwflash.uefi.set_variable import (
 )
 from hwflash.uefi.status import EfiError, EfiStatus
 from hwflash.uefi.store import findable
-from hwflash.uefi.variable_limits import Limits, kept, limits_of, taken
+from hwflash.uefi.variable_limits import AUTHENTICATED, Limits, kept, limits_of, taken
 from hwflash.uefi.window import filled_with, printable
 
 Change = Literal["new", "updated", "deleted", "unchanged"]
@@ -205,6 +205,7 @@ class VariableServices:
             return self._delete(name, guid, stored, timestamp)
         if stored is None:
             rules.check_new(name, attributes, at_runtime=self.at_runtime)
+            _require_key_attributes(name, guid, attributes)
         time = stored_time(name, stored, attributes, timestamp)
         if (name, guid) in SIGNED:
             checked_lists(name, data)
@@ -234,6 +235,7 @@ class VariableServices:
                 name, attributes, "a stored variable has data and access, no append"
             )
         rules.check_new(name, attributes, at_runtime=False)
+        _require_key_attributes(name, guid, attributes)
         if (name, guid) in SIGNED:
             checked_lists(name, data)
 
@@ -320,3 +322,9 @@ class VariableServices:
             raise rules.full(record, max(room - used, 0), "a reclaim would not make enough")
         reclaim(self.nvram, adding=record, without=frozenset({record.key}), order=self.order)
         return True
+
+
+def _require_key_attributes(name: str, guid: UUID, attributes: int) -> None:
+    """A key database without authentication could be changed by anybody, and is none."""
+    if (name, guid) in SIGNED and not attributes & AUTHENTICATED:
+        raise rules.invalid(name, attributes, "Secure Boot keys are authenticated variables")
