@@ -112,6 +112,18 @@ ADVICE: Final[Mapping[str, Advice]] = {
     ),
     "environment.unreadable": Advice("the file name, or permissions", "check the file"),
     "environment": Advice("this computer", "`hwflash doctor` checks it"),
+    "history.locked": Advice(
+        "a program that holds the database", "end it, such as a `sqlite3` shell, and try again"
+    ),
+    "history.full": Advice("the disk", "make room in the state directory"),
+    "history.corrupt": Advice(
+        "whatever damaged or replaced the file",
+        "move it away: the next job begins a new one; `sqlite3 FILE .recover` may save the old one",
+    ),
+    "history.version": Advice("this hwflash is too old", "update hwflash"),
+    "history.no-entry": Advice("the command", "`hwflash history list` shows the numbers"),
+    "history.units": Advice("the command", "make a report of each unit"),
+    "history": Advice("permissions, or the disk", "check the state directory: `hwflash doctor`"),
     "doctor.permission": Advice("permissions", "run it with sudo"),
     "state": Advice(
         "this computer", "set HWFLASH_STATE_DIR to a folder you can write: `hwflash doctor`"

@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "layout": ("layout", "Draw the map of a firmware image: regions, volumes, addresses."),
     "qemu": ("qemu", "Describe, boot and check the simulated reference: OVMF in QEMU."),
     "serve": ("serve", "Put a programmer behind a protocol for flashrom and other computers."),
+    "history": ("history", "Look at what was done to which chip, and make reports of it."),
     "doctor": ("doctor", "Check this computer: libusb, udev rules, access, tools."),
     "bench": ("bench", "Measure jobs on a simulated programmer, beside their limits."),
     "completion": ("completion", "Print the completion script for a shell."),
@@ -89,7 +90,16 @@ def root() -> None:
 def _name(arguments: list[str]) -> str:
     """The command that was meant, as results name it: ``probe``, ``chips show``."""
     words = [word for word in arguments if not word.startswith("-")]
-    grouped = words[:1] in (["chips"], ["boards"], ["serve"], ["vars"], ["ftw"], ["keys"], ["qemu"])
+    grouped = words[:1] in (
+        ["chips"],
+        ["boards"],
+        ["serve"],
+        ["vars"],
+        ["ftw"],
+        ["keys"],
+        ["qemu"],
+        ["history"],
+    )
     return " ".join(words[: 2 if grouped else 1]) or "hwflash"
 
 

@@ -43,7 +43,7 @@ def _open(stream: TextIO | None) -> TextIO:
 
 #: Commands that never touch a chip.
 WITHOUT_CHIP: Final = frozenset(
-    {"list", "doctor", "bench", "completion", "chips", "boards", "qemu"}
+    {"list", "doctor", "bench", "completion", "chips", "boards", "qemu", "history"}
 )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,8 +9,8 @@ from typing import Any, Final
 from hwflash.errors import ChipStateUnknown, HwflashError
 from hwflash.flash import journal as journals
 from hwflash.flash.journal import Journal
-from hwflash.flash.plan import Plan
 from hwflash.jobs.prepare import Job, Prepared
+from hwflash.jobs.remember import FACTS, Facts, remember
 from hwflash.uefi.flashops import Operation, dump_operations
 from hwflash.units import Range, merge_ranges
 
@@ -23,7 +21,7 @@ OPERATIONS: Final = "operations.json"
 def begin(
     job: Job,
     prepared: Prepared,
-    unique_id: str | None,
+    facts: Facts,
     backup: Path,
     operations: Sequence[Operation] = (),
 ) -> Journal:
@@ -32,33 +30,38 @@ def begin(
     Args:
         job: what is written where.
         prepared: the plan.
-        unique_id: that of the chip.
+        facts: for the history; the unique id is that of the chip.
         backup: the file to which the old content went.
         operations: the plan's steps with their data, where their order matters.
     """
-    facts = {
+    described = {
         "programmer": job.session.programmer.url,
         "jedec_id": job.session.chip.jedec_id.hex(),
-        "unique_id": unique_id,
+        "unique_id": facts.unique_id,
         "backup": str(backup),
         "order": "as-listed" if operations else "any",
     }
     target = [window.new for window in prepared.windows]
-    more = {OPERATIONS: dump_operations(operations)} if operations else {}
-    return Journal.create(job.options.state / "jobs", prepared.plan, target, facts, more)
+    more = {FACTS: facts.dump()}
+    if operations:
+        more[OPERATIONS] = dump_operations(operations)
+    return Journal.create(job.options.state / "jobs", prepared.plan, target, described, more)
 
 
 def carry_out(
-    job: Job, plan: Plan, journal: Journal, backup: Path, change: Callable[[], object]
-) -> None:
+    job: Job, journal: Journal, backup: Path, facts: Facts, change: Callable[[], object]
+) -> int | None:
     """Change the chip, and know afterwards what became of it.
 
     Args:
         job: what is written where.
-        plan: what will be done.
         journal: open; closed at the end.
         backup: the way back.
+        facts: for the history.
         change: carries the plan out and verifies it.
+
+    Returns:
+        The number of its entry in the history, or None when it could not be recorded.
 
     Raises:
         ChipStateUnknown: it failed or was stopped after the chip was touched.
@@ -73,18 +76,34 @@ def carry_out(
         if not journal.begun:
             raise
         if not verified:
-            _remember(job, plan, backup, "unknown", exc.code)
+            remember(job, facts, "unknown", error=exc.code, backup=backup, journal=journal.name)
             raise _unknown(job, exc, journal, backup) from exc
         job.reporter.warning(
             f"written and verified, but the block locks were not put back: {exc}", code=exc.code
         )
     finally:
         journal.close()
-    _remember(job, plan, backup, "ok", None)
+    return remember(job, facts, "ok", backup=backup, journal=journal.name)
 
 
-def supersede(job: Job, journal: Journal, written: Sequence[Range], unique_id: str | None) -> None:
-    """Close older unfinished writes of this chip that this one has written over in full."""
+def supersede(
+    job: Job,
+    journal: Journal,
+    written: Sequence[Range],
+    unique_id: str | None,
+    *,
+    ordered: bool = False,
+) -> None:
+    """Close older unfinished writes of this chip that this one has made pointless.
+
+    Args:
+        job: what was written where.
+        journal: that of this write.
+        written: what was written over in full; or, of a change of a variable store, where the
+            store is: only changes of the same store are then closed.
+        unique_id: that of the chip.
+        ordered: it was a change of a variable store.
+    """
     covered = merge_ranges(list(written))
     for record in journals.unfinished_jobs(job.options.state / "jobs"):
         same = (record.programmer, record.jedec_id, record.unique_id) == (
@@ -93,7 +112,7 @@ def supersede(job: Job, journal: Journal, written: Sequence[Range], unique_id: s
             unique_id,
         )
         done = all(any(place.contains(item) for place in covered) for item in record.plan.changed)
-        if not (same and done) or record.name == journal.name:
+        if not (same and done) or record.name == journal.name or (ordered and not record.ordered):
             continue
         try:
             older = Journal.reopen(record.folder)
@@ -103,30 +122,6 @@ def supersede(job: Job, journal: Journal, written: Sequence[Range], unique_id: s
             job.reporter.warning(f"{record.name} could not be closed: {exc}", code=exc.code)
         else:
             job.reporter.info(f"{record.name} need not be resumed any more", job=record.name)
-
-
-def _remember(job: Job, plan: Plan, backup: Path, outcome: str, code: str | None) -> None:
-    """Add a line to the history; a full disk must not turn a good write into a failure."""
-    chip = job.session.chip
-    line = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "job": job.options.kind,
-        "outcome": outcome,
-        "error": code,
-        "bytes": sum(window.length for window in plan.windows),
-        "seconds": round(job.session.seconds, 3),
-        "programmer": job.session.programmer.url,
-        "part": chip.part,
-        "jedec_id": chip.jedec_id.hex(),
-        "sha256": plan.sha256,
-        "backup": str(backup),
-    }
-    path = job.options.state / "history.jsonl"
-    try:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-    except OSError as exc:
-        job.reporter.warning(f"the history {path} cannot be written: {exc.strerror}")
 
 
 def _unknown(job: Job, exc: HwflashError, journal: Journal, backup: Path) -> ChipStateUnknown:

@@ -8,12 +8,14 @@ import os
 import struct
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from hwflash.errors import EnvironmentFault, ImageError, Interrupted, UsageError
 from hwflash.flash.plan import Plan
 from hwflash.jobs.prepare import WriteOptions
+from hwflash.jobs.remember import Facts, file_entry, record
 from hwflash.jobs.source import FileSource
 from hwflash.layout.files import Segment, load_image, save_image, write_atomically
 from hwflash.progress import Reporter
@@ -85,6 +87,37 @@ def replace_file(
         segments = [_changed(segment, new) for segment in source.image]
         save_image(path, segments, source.image.format)
     return backup
+
+
+def remember_file(
+    source: FileSource,
+    output: Path | None,
+    backup: Path | None,
+    options: WriteOptions,
+    facts: Facts,
+    began: float,
+    reporter: Reporter,
+) -> int | None:
+    """Record a change of an image file in the history.
+
+    Args:
+        source: the file as it was.
+        output: where the result went, or None when it replaced the file.
+        backup: of the file as it was, or None.
+        options: where the history is.
+        facts: what was changed.
+        began: when, as of `time.time`.
+        reporter: is warned when it cannot be recorded.
+
+    Returns:
+        The number of the entry, or None when it could not be recorded.
+    """
+    details = {**facts.details, "source": source.name, "source_sha256": source.image.sha256}
+    facts = replace(facts, details=details, backup_sha256=source.image.sha256 if backup else None)
+    board = source.board.name if source.board is not None else None
+    entry = file_entry(output or Path(source.name), board, facts, began)
+    entry = replace(entry, backup=str(backup) if backup is not None else None)
+    return record(options.state, entry, reporter)
 
 
 def _changed(segment: Segment, new: Window) -> Segment:

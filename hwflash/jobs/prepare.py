@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hwflash.boards import Board
@@ -53,12 +54,14 @@ class Job:
         options: how to write.
         reporter: is told how it goes.
         cancel: a request to stop.
+        began: when it began, as of `time.time`.
     """
 
     session: Session
     options: WriteOptions
     reporter: Reporter
     cancel: CancelToken
+    began: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True, slots=True)

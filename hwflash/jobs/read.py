@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hwflash.errors import BusUnstable
 from hwflash.flash.execute import differences, read_ranges
 from hwflash.flash.plan import content_hash
 from hwflash.flash.steady import SLOWEST_HZ, until_steady
+from hwflash.jobs.remember import Facts, looked, ranges_detail
 from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
@@ -55,12 +58,14 @@ def read(
     reporter: Reporter,
     cancel: CancelToken,
     repeat: int = 1,
+    state: Path | None = None,
 ) -> ReadResult:
-    """Read ranges ``repeat`` times.
+    """Read ranges ``repeat`` times; with a state directory, the history records it.
 
     Reads that disagree are told of, and repeated at a slower clock; where they disagree at
     the slowest one too, the result says where.
     """
+    began = time.time()
     last: list[Range] = []
 
     def attempt() -> list[bytes]:
@@ -86,26 +91,42 @@ def read(
         return contents
 
     contents = until_steady(session.programmer.bus, reporter, attempt)
-    return ReadResult(
+    result = ReadResult(
         pieces=tuple(zip(ranges, contents, strict=True)),
         sha256=content_hash(contents),
         disagreements=tuple(last),
         seconds=session.seconds,
     )
+    length = sum(item.length for item in ranges)
+    facts = Facts("read", length, result.sha256, details=ranges_detail(ranges))
+    looked(state, session, facts, "differs" if last else "ok", began, reporter)
+    return result
 
 
 def verify(
-    session: Session, targets: Sequence[Segment], reporter: Reporter, cancel: CancelToken
+    session: Session,
+    targets: Sequence[Segment],
+    reporter: Reporter,
+    cancel: CancelToken,
+    state: Path | None = None,
 ) -> VerifyResult:
-    """Compare the chip with what should be there."""
+    """Compare the chip with what should be there; with a state directory, it is recorded."""
+    began = time.time()
     ranges = [target.range for target in targets]
     found = read_ranges(session.flash, ranges, phase="verify", reporter=reporter, cancel=cancel)
     wrong: list[Range] = []
     for target, data in zip(targets, found, strict=True):
         wrong += differences(target.address, data, target.data)
-    return VerifyResult(
+    result = VerifyResult(
         bytes=sum(item.length for item in ranges),
         sha256=content_hash(found),
         mismatches=tuple(merge_ranges(wrong)),
         seconds=session.seconds,
     )
+    details = ranges_detail(ranges) | {
+        "wanted_sha256": content_hash([target.data for target in targets]),
+        "differing": sum(item.length for item in result.mismatches),
+    }
+    facts = Facts("verify", result.bytes, result.sha256, details=details)
+    looked(state, session, facts, "differs" if wrong else "ok", began, reporter)
+    return result

@@ -8,7 +8,7 @@ journal and verification; a file is replaced as a whole.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -21,6 +21,7 @@ from hwflash.flash.plan import Window as PlanWindow
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.carry_out import begin, carry_out, supersede
 from hwflash.jobs.edit_file import names_same_file, remember_file, replace_file, write_other
+from hwflash.jobs.erase_steps import fit_erases, fold_erases
 from hwflash.jobs.prepare import (
     Job,
     Prepared,
@@ -277,59 +278,6 @@ def _prepare(
             (again,) = source.read([whole], job.reporter, job.cancel)
             require_same(differences(whole.address, again, window.data))
     return edited, save_what_was_read(job, windows, plan)
-
-
-def fit_erases(operations: Sequence[Operation], geometry: Geometry) -> list[Operation]:
-    """Erases in blocks that the chip has; at its ends it may have others than in the middle.
-
-    Raises:
-        ChipUnsupported: they cannot be made of whole blocks (``chip.erase-map``).
-    """
-    found: list[Operation] = []
-    for step in operations:
-        if not isinstance(step, Erase) or geometry.block_for(step.range) is not None:
-            found.append(step)
-            continue
-        at = step.address
-        while at < step.range.end:
-            fitting = [
-                block.range
-                for block in geometry.blocks_at(at)
-                if block.range.address == at and block.range.end <= step.range.end
-            ]
-            if not fitting:
-                raise ChipUnsupported(
-                    f"{step.range} cannot be erased alone on this chip",
-                    code="chip.erase-map",
-                    address=step.address,
-                    length=step.length,
-                )
-            found.append(Erase(at, fitting[-1].length, step.why))
-            at = fitting[-1].end
-    return found
-
-
-def fold_erases(operations: Sequence[Operation], geometry: Geometry) -> list[Operation]:
-    """Erases that follow one another as one of a larger block, where the chip has it.
-
-    Nothing stands between them that a power cut could separate; larger blocks erase faster.
-    """
-    found: list[Operation] = []
-    index = 0
-    while index < len(operations):
-        step = operations[index]
-        best, taken = step, 1
-        if isinstance(step, Erase):
-            for block in geometry.blocks_at(step.address):
-                count = block.range.length // step.length
-                run = operations[index : index + count]
-                wanted = [step.address + step.length * number for number in range(count)]
-                same = [item.address for item in run if isinstance(item, Erase)] == wanted
-                if count > 1 and same and block.range.address == step.address:
-                    best, taken = Erase(step.address, block.range.length, step.why), count
-        found.append(best)
-        index += taken
-    return found
 
 
 def _step(step: Program | Erase, geometry: Geometry) -> Step:

@@ -31,6 +31,13 @@ from hwflash.jobs.prepare import (
     read_again,
     save_what_was_read,
 )
+from hwflash.jobs.remember import (
+    Facts,
+    facts_to_resume,
+    ranges_detail,
+    remember,
+    remembering,
+)
 from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
@@ -52,6 +59,7 @@ class WriteResult:
         mismatches: what verified wrong at first and was written again.
         backup: path of the backup, or None when none was needed.
         seconds: time of the whole job.
+        entry: its number in the history; None when it is not there.
     """
 
     plan: Plan
@@ -62,6 +70,7 @@ class WriteResult:
     mismatches: tuple[Range, ...] = ()
     backup: Path | None = None
     seconds: float = 0.0
+    entry: int | None = None
 
 
 def write(
@@ -89,6 +98,12 @@ def write(
         ChipStateUnknown: stopped or failed after the chip was touched.
     """
     job = Job(session, options, reporter, cancel)
+    with remembering(job):
+        return _write(job, targets)
+
+
+def _write(job: Job, targets: Sequence[Segment]) -> WriteResult:
+    session, options = job.session, job.options
     prepared = prepare(job, targets)
     plan, backup = prepared.plan, prepared.backup
     result = WriteResult(
@@ -98,15 +113,27 @@ def write(
         sha256=content_hash([target.data for target in targets]),
         seconds=session.seconds,
     )
+    places = [target.range for target in targets]
+    facts = Facts(
+        options.kind,
+        result.bytes,
+        image_sha256=result.sha256 if options.kind != "erase" else None,
+        details=ranges_detail(places),
+    )
     if backup is None:
-        return result
+        if options.dry_run:
+            return result
+        facts = replace(facts, unique_id=session.unique_id())
+        return replace(result, entry=remember(job, facts, "unchanged"))
     if options.confirm is not None and not options.confirm(plan):
         raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup.path))
-    cancel.check()
-    unique_id = session.unique_id()
-    journal = begin(job, prepared, unique_id, backup.path)
-    mismatches = _execute(job, plan, prepared.windows, journal, backup.path, plan.changed)
-    supersede(job, journal, [target.range for target in targets], unique_id)
+    job.cancel.check()
+    facts = replace(facts, unique_id=session.unique_id(), backup_sha256=backup.sha256)
+    journal = begin(job, prepared, facts, backup.path)
+    mismatches, entry = _execute(
+        job, plan, prepared.windows, journal, backup.path, plan.changed, facts
+    )
+    supersede(job, journal, places, facts.unique_id)
     return replace(
         result,
         executed=True,
@@ -114,6 +141,7 @@ def write(
         mismatches=mismatches,
         backup=backup.path,
         seconds=session.seconds,
+        entry=entry,
     )
 
 
@@ -135,16 +163,22 @@ def resume(
         Interrupted: not confirmed, nothing changed by this call.
         ChipStateUnknown: stopped or failed again.
     """
-    _same_chip(session, record.jedec_id, record.unique_id, record.plan.size)
     job = Job(session, replace(options, kind="resume"), reporter, cancel)
+    with remembering(job):
+        return _resume(job, record)
+
+
+def _resume(job: Job, record: JobRecord) -> WriteResult:
+    session, options = job.session, job.options
+    _same_chip(session, record.jedec_id, record.unique_id, record.plan.size)
     if record.ordered:
         from hwflash.jobs.uefi_resume import resume_operations
 
-        left, executed = resume_operations(job, record)
+        left, executed, entry = resume_operations(job, record)
         return WriteResult(
             left, executed, sum(place.length for place in record.plan.windows),
             record.plan.sha256, tuple(record.plan.changed), backup=Path(record.backup),
-            seconds=session.seconds,
+            seconds=session.seconds, entry=entry,
         )  # fmt: skip
     target = record.target()
     places = [place for place, _ in target]
@@ -165,7 +199,9 @@ def resume(
         raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup))
     journal = Journal.reopen(record.folder)
     touched = merge_ranges(record.plan.changed + plan.changed)
-    mismatches = _execute(job, plan, windows, journal, backup, touched)
+    mismatches, entry = _execute(
+        job, plan, windows, journal, backup, touched, facts_to_resume(record)
+    )
     return WriteResult(
         plan,
         executed=True,
@@ -175,6 +211,7 @@ def resume(
         mismatches=mismatches,
         backup=backup,
         seconds=session.seconds,
+        entry=entry,
     )
 
 
@@ -256,11 +293,12 @@ def _execute(
     journal: Journal,
     backup: Path,
     touched: Sequence[Range],
-) -> tuple[Range, ...]:
+    facts: Facts,
+) -> tuple[tuple[Range, ...], int | None]:
     executor = Executor(job.session.flash, journal, job.reporter, job.cancel, kept_ranges(job))
     verify = [window.range for window in windows] if job.options.verify_full else list(touched)
-    carry_out(job, plan, journal, backup, lambda: executor.run(plan, windows, verify))
-    return tuple(executor.mismatches)
+    entry = carry_out(job, journal, backup, facts, lambda: executor.run(plan, windows, verify))
+    return tuple(executor.mismatches), entry
 
 
 def _same_chip(

@@ -100,7 +100,8 @@ def test_nothing_to_do(small: Bench) -> None:
     assert answer.code == 0
     assert answer.out == "nothing to do: the chip holds this already\n"
     assert not (small.state / "backups").exists()
-    assert not (small.state / "history.jsonl").exists()
+    (entry,) = small.json("history", "list").result["entries"]
+    assert (entry["outcome"], entry["backup"]) == ("unchanged", None)
 
 
 @pytest.mark.parametrize("kind", ["ihex", "srec"])
@@ -252,10 +253,10 @@ def test_history(small: Bench) -> None:
     backup = small.chip("write", image, "-y", "--json").result["backup"]
     cut = small.chip("erase", "-y", url=small.url(power_cut=1))
     assert cut.code == 6
-    lines = [json.loads(line) for line in (small.state / "history.jsonl").read_text().splitlines()]
+    lines = small.json("history", "list").result["entries"][::-1]
     assert [line["outcome"] for line in lines] == ["ok", "unknown"]
     assert lines[0]["backup"] == backup
-    assert lines[0]["sha256"] == sha(image.read_bytes())
+    assert lines[0]["image_sha256"] == sha(image.read_bytes())
     assert lines[1]["error"] == "chip.state-unknown"
     assert {line["part"] for line in lines} == {"P25Q21H"}
     assert {line["jedec_id"] for line in lines} == {"856012"}

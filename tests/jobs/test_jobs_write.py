@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from support import Notes, pattern
 
 from hwflash.errors import ChipStateUnknown, Interrupted, ProgrammerLost, UsageError
 from hwflash.flash.plan import Plan
+from hwflash.jobs.history import FILE, open_history
 from hwflash.jobs.opening import Request
 from hwflash.jobs.read import read, verify
 from hwflash.jobs.session import Session, open_session
@@ -132,7 +132,7 @@ def test_a_history_that_cannot_be_written_is_a_warning(
     tmp_path: Path, request_for: Request
 ) -> None:
     how, notes = options(tmp_path), Notes()
-    (how.state / "history.jsonl").mkdir()
+    (how.state / FILE).mkdir()
     with open_session(request_for, notes) as session:
         assert run(session, [Segment(0, b"data")], how, notes).executed
     assert [message for message, _ in notes.warnings if "history" in message]
@@ -165,8 +165,8 @@ def test_block_locks_that_cannot_be_moved(
         assert run(session, [Segment(0, b"data")], how, notes).executed
         assert session.flash.read(0, 4) == b"data"
     assert any("locks were not put back" in message for message, _ in notes.warnings)
-    history = (how.state / "history.jsonl").read_text().splitlines()
-    assert [json.loads(line)["outcome"] for line in history] == ["ok"]
+    with open_history(how.state, create=False) as history:
+        assert [entry.outcome for entry in history.entries()] == ["ok"]
     with pytest.raises(UsageError):
         unfinished(how.state, None)
 
