@@ -49,14 +49,16 @@ class Report:
     diagnosis: Diagnosis
 
 
-def check(found: Found) -> Report:
+def check(found: Found, erase_size: int = 0x1000, origin: int = 0) -> Report:
     """Look a store over.
 
     Args:
         found: a store, as `hwflash.uefi.find` returns it.
+        erase_size: bytes of the smallest erase block of the flash that holds it.
+        origin: image offset from which erase blocks are counted.
     """
     window = found.window.within(found.base, found.length)
-    diagnosis = diagnose(Nvram(window, found))
+    diagnosis = diagnose(Nvram(window, found, erase_size, origin))
     repair = _repair(found, diagnosis)
     problems = list(found.anomalies)
     here = diagnosis.copies[0]

@@ -18,7 +18,7 @@ from hwflash.uefi.layouts import STORE_HEADER
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.records import Record, State, StoreFormat
 from hwflash.uefi.recover import Recovery, recover, store_fault
-from hwflash.uefi.salvage import Key, Scan, scan, value, winners
+from hwflash.uefi.salvage import Key, Scan, scan, unreached, value, winners
 from hwflash.uefi.store import VariableStore, findable, parse_store
 from hwflash.uefi.volume import USUAL_HEADER, FirmwareVolume, make_volume, volume_anomalies
 from hwflash.uefi.window import Window, filled_with, printable
@@ -174,16 +174,19 @@ def _read(
 ) -> Copy:
     """One copy. It is read at the place of the variable area; ``shift`` is where it really is."""
     fault = store_fault(area, found, exact=name == "spare")
+    headers = fault is None or _headers_right(found, area)
     overlaid = Window(_with_headers(found, area, kind), area.base)
     at = store_base(found)
     first, end = at + STORE_HEADER.size, area.end
     store = parse_store(overlaid, at, end)
     searched = scan(overlaid, first, end, kind, at)
-    behind = any(item.offset >= store.free_offset and findable(item) for item in searched.records)
-    broken = behind or any(
+    missed = unreached(overlaid, store.records, searched, end)
+    if missed and fault is None:
+        text = "live records cannot be reached by the chain, the first one at"
+        fault = f"{len(missed)} {text} 0x{missed[0].offset + shift:06X}"
+    broken = bool(missed) or any(
         item.severity == "error" and item.code != "record.duplicate" for item in store.anomalies
     )
-    headers = fault is None or _headers_right(found, area)
     live = winners(searched.records) if broken else store.live
     facts = CopyFacts(
         name, area.base + shift, headers, not broken,
@@ -195,7 +198,7 @@ def _read(
 
 def _moved(records: Sequence[Record], shift: int) -> tuple[Record, ...]:
     inorder = sorted(records, key=lambda item: item.offset)
-    return tuple(item.moved(item.offset + shift) for item in inorder)
+    return tuple(item.moved(item.offset + shift) if shift else item for item in inorder)
 
 
 def _headers_right(found: Found, area: Window) -> bool:

@@ -8,7 +8,8 @@ and values contain, and never stops at a torn record, because live ones lie behi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -32,6 +33,8 @@ FORMATTED: Final = 0x5A
 HEALTHY: Final = 0xFE
 #: Stores that were seen have 256 KiB at most; torn headers of 60 bytes fill 1 MiB with fewer.
 RECORD_LIMIT: Final = 20_000
+#: A full store has one vendor GUID in thousands of records, and making a `UUID` takes long.
+_guid: Final = lru_cache(maxsize=256)(from_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class VariableStore:
     records: tuple[Record, ...] = ()
     tail: bytes = b""
     anomalies: tuple[Anomaly, ...] = ()
+    _live: tuple[Record, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def kind(self) -> StoreFormat | None:
@@ -106,13 +110,20 @@ class VariableStore:
         several added ones the first is found, of several in transition the last (edk2
         FindVariableEx).
         """
+        if self._live is None:
+            # Asked for again and again; worked out from fields that cannot change.
+            object.__setattr__(self, "_live", self._find_live())
+        return self._live or ()
+
+    def _find_live(self) -> tuple[Record, ...]:
         found: dict[tuple[str, UUID], Record] = {}
         for record in self.records:
             if not findable(record):
                 continue
-            known = found.get(record.key)
+            key = record.key
+            known = found.get(key)
             if known is None or known.state == State.IN_DELETED_TRANSITION:
-                found[record.key] = record
+                found[key] = record
         return tuple(sorted(found.values(), key=lambda record: record.offset))
 
     @property
@@ -201,6 +212,15 @@ def parse_store(
     """
     header = _header(window, offset)
     limit = window.end if limit is None else min(limit, window.end)
+    return _parse(Window(window.at(offset, limit - offset), offset), header, limit, most)
+
+
+# By value: a check looks at the same bytes as the search before it, and a write path looks at
+# them after each step that changed something else.
+@lru_cache(maxsize=4)
+def _parse(window: Window, header: VariableStore, limit: int, most: int) -> VariableStore:
+    """The store behind a header, from the bytes up to ``limit``."""
+    offset = header.base
     first = offset + STORE_HEADER.size
     claimed = offset + header.size
     usable = header.size >= STORE_HEADER.size
@@ -264,7 +284,7 @@ def walk(window: Window, first: int, end: int, kind: StoreFormat, base: int) -> 
         following = min(base + aligned(after - base), stop)
         more: tuple[Any, ...] = fields[4:7] if kind == "authenticated" else (0, bytes(16), 0)
         yield Record(
-            offset, kind, state, reserved, attributes, name_size, data_size, from_bytes(guid),
+            offset, kind, state, reserved, attributes, name_size, data_size, _guid(guid),
             name_bytes, value, data[after - shift : following - shift], *more,
         )  # fmt: skip
         offset = following

@@ -96,21 +96,35 @@ def rewrite_suffix(nvram: Nvram, wanted: Sequence[Record]) -> None:
         if error.code != "uefi.first-block" or not seal_tail(nvram):
             raise
         plan = plan_suffix(nvram, wanted)
-    flash = nvram.flash
-    prepare(nvram)
-    if plan.filler is not None:
-        flash.because("fill up the first erase block with a dead record")
-        # The name comes last: behind a header that is not yet valid it would be bytes that
-        # are not erased.
-        name = plan.filler.offset + plan.filler.header_size
-        flash.program(plan.filler.offset, plan.filler.build()[: plan.filler.header_size])
-        _set_state(nvram, plan.filler, State.HEADER_VALID_ONLY)
-        flash.program(name, plan.filler.name_bytes)
+    changed = _changed(nvram, plan)
+    # Where the suffix stays as it is no queue entry is needed, and a filler would take up free
+    # bytes for good.
+    if changed or not _quiet(nvram):
+        prepare(nvram)
+    if plan.filler is not None and changed:
+        _fill_up(nvram, plan.filler)
     _delete(nvram, plan.hidden, "delete a copy that another record hides")
-    changed = [block for block in _blocks(plan) if _differs(nvram, plan, block)]
+    changed = _changed(nvram, plan)
     if changed:
         _write_suffix(nvram, plan, changed)
     _delete(nvram, (*plan.moved, *plan.gone), "delete what the new content leaves out")
+
+
+def _quiet(nvram: Nvram) -> bool:
+    """Whether the work space is valid and nothing in it can replace the store."""
+    space = nvram.work_space
+    pending = space.pending
+    return space.valid and (pending is None or not pending.header_allocated)
+
+
+def _fill_up(nvram: Nvram, filler: Record) -> None:
+    """Step 1: a dead record in what is free in the head."""
+    nvram.flash.because("fill up the first erase block with a dead record")
+    # The name comes last: behind a header that is not yet valid it would be bytes that are
+    # not erased.
+    nvram.flash.program(filler.offset, filler.build()[: filler.header_size])
+    _set_state(nvram, filler, State.HEADER_VALID_ONLY)
+    nvram.flash.program(filler.offset + filler.header_size, filler.name_bytes)
 
 
 def _write_suffix(nvram: Nvram, plan: SuffixPlan, changed: list[int]) -> None:
@@ -185,9 +199,12 @@ def _blocks(plan: SuffixPlan) -> range:
     return range(plan.head_end, plan.place.variables.end, plan.place.erase)
 
 
-def _differs(nvram: Nvram, plan: SuffixPlan, block: int) -> bool:
+def _changed(nvram: Nvram, plan: SuffixPlan) -> list[int]:
+    """Erase blocks of the suffix that do not hold yet what the plan has for them."""
     size = plan.place.erase
-    return nvram.flash.read(block, size) != plan.at(block, size)
+    return [
+        block for block in _blocks(plan) if nvram.flash.read(block, size) != plan.at(block, size)
+    ]
 
 
 def _delete(nvram: Nvram, records: Sequence[Record], why: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,10 +20,14 @@ from volumes import (
     volume_bytes,
 )
 
+from hwflash.uefi import salvage as salvage_module
+from hwflash.uefi import store as store_module
 from hwflash.uefi.areas import KnownLayout
 from hwflash.uefi.check import Report, check
 from hwflash.uefi.find import assume, find_stores
+from hwflash.uefi.ftw import make_work_space
 from hwflash.uefi.store import make_store
+from hwflash.uefi.volume import make_volume
 
 PLAIN, SMM, ARM = "OVMF, plain build", "OVMF, SMM build", "AAVMF"
 
@@ -256,3 +262,102 @@ def test_a_damaged_volume_is_checked(done, changes):
 def test_any_bytes_are_checked(data):
     for found in find_stores(data):
         check(found)
+
+
+def absurd(name_size: int | None, data_size: int) -> bytearray:
+    """Thirty variables, and in the eleventh record's header sizes that take in those behind it."""
+    records = [variable(f"Setting{index}", bytes([index + 1]) * 90) for index in range(30)]
+    image = volume_bytes(records)
+    at = 0x64 + sum(record.end - record.offset for record in records[:10])
+    if name_size is not None:
+        image[at + 36 : at + 40] = name_size.to_bytes(4, "little")
+    image[at + 40 : at + 44] = data_size.to_bytes(4, "little")
+    return image
+
+
+@pytest.mark.parametrize(
+    ("name_size", "data_size"), [(0x1000, 0x4000), (None, 0x4000), (None, 2000), (None, 3260)]
+)
+def test_records_inside_another_ones_absurd_sizes_need_a_rescue(name_size, data_size):
+    found = report(absurd(name_size, data_size))
+    assert not found.ok
+    assert found.repair == "rescue"
+    (problem,) = [item for item in found.problems if item.severity == "error"]
+    assert problem.code == "store.unsound"
+    assert "cannot be reached by the chain" in problem.text
+    assert set(severities(found).values()) == {"error"}
+    kept = {record.name for record in found.diagnosis.variables}
+    assert kept == {f"Setting{index}" for index in range(30) if index != 10}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "names", "header", "behind"),
+    [
+        (b"", ["One"], False, 200),
+        (b"", ["One", "Two"], False, 200),
+        (b"in front", ["One"], False, 200),
+        (b"in front", ["One", "Two"], False, 0),
+        (b"in front", ["One", "Two"], True, 0),
+        (b"in front", ["One", "Two"], True, 200),
+    ],
+)
+def test_a_value_that_may_be_a_copy_of_records_is_a_warning(prefix, names, header, behind):
+    inner = make_store([variable(name) for name in names], 0x1000)
+    begin = 0 if header else 28
+    copied = prefix + inner.build()[begin : inner.free_offset] + b"\xff" * behind
+    outer = variable("Outer", copied)
+    assert outer.data_offset % 4 == 0, "the copy is where records can begin"
+    for records in ([*some_variables(), outer, variable("Last")], [*some_variables(), outer]):
+        found = report(volume_bytes(records))
+        assert (found.ok, found.repair) == (True, "none")
+        assert [(item.code, item.severity) for item in found.problems] == [
+            ("record.overlap", "warning")
+        ]
+        assert outer.key in {record.key for record in found.diagnosis.variables}
+
+
+def test_erase_blocks_are_those_of_the_flash():
+    place = assume(bytes(interrupted_reclaim()[0]), OVMF_2M)
+    assert check(place).repair == "recover"
+    for other in ((0x10000, 0), (0x1000, 0x800)):
+        found = check(place, *other)
+        assert found.repair == "rescue"
+        assert found.diagnosis.recovery is None
+        assert "erase" in found.diagnosis.refused
+
+
+def test_a_megabyte_of_records_is_read_once(monkeypatch):
+    # The search for the store, the check and a second check all look at the same bytes; reading
+    # them for each of a check's questions took seconds.
+    record = variable("Setting00000", b"x").build()
+    count = (0x100000 - 0x64) // len(record)
+    at = record.index("00000".encode("utf-16-le"))
+    body = b"".join(
+        record[:at] + f"{index:05}".encode("utf-16-le") + record[at + 10 :]
+        for index in range(count)
+    )
+    image = bytearray(b"\xff" * 0x210000)
+    image[:0x48] = make_volume(len(image), 0x1000).build()
+    image[0x48:0x64] = make_store([], 0x100000 - 0x48, base=0x48).header()
+    image[0x64 : 0x64 + len(body)] = body
+    image[0x100000:0x101000] = make_work_space(0x1000).build()
+    read: Counter[str] = Counter()
+    for module, name in (
+        (store_module, "record_anomalies"),
+        (salvage_module, "_trusted"),
+        (salvage_module, "prove"),
+    ):
+        original = getattr(module, name)
+
+        def counted(*values, name=name, function=original):
+            read[name] += 1
+            return function(*values)
+
+        monkeypatch.setattr(module, name, counted)
+    first = check(find_stores(bytes(image))[0])
+    assert check(find_stores(bytes(image))[0]) == first
+    assert first.diagnosis.copies[0].live == count > 10_000
+    assert read == {"record_anomalies": count, "_trusted": count}
+    store = find_stores(bytes(image))[0].store
+    assert store is not None
+    assert store.live is store.live

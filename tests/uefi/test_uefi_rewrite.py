@@ -678,3 +678,34 @@ def test_damaged_volumes_are_refused_or_rewritten(seed: int):
                 assert nvram.operations == []
             else:
                 assert values(nvram.store) == before
+
+
+def test_a_reclaim_with_nothing_to_gain_writes_nothing():
+    image = volume_bytes(some_variables())
+    nvram = nvram_of(image)
+    free = nvram.store.usage.free
+    reclaim(nvram)
+    assert nvram.operations == []
+    assert nvram.store.usage.free == free
+
+
+def test_a_reclaim_with_only_a_hidden_copy_marks_it_and_writes_nothing_else():
+    hidden = variable("Variable1", b"older", state=State.IN_DELETED_TRANSITION)
+    image = volume_bytes([hidden, *some_variables()])
+    nvram = nvram_of(image)
+    before = values(nvram.store)
+    reclaim(nvram)
+    assert [(step.range, step.data) for step in nvram.operations if isinstance(step, Program)] == [
+        (Range(0x66, 1), b"\x3c")
+    ]
+    assert not any(isinstance(step, Erase) for step in nvram.operations)
+    assert values(nvram.store) == before
+
+
+def test_a_reclaim_with_nothing_to_gain_still_refuses_a_pending_write():
+    image = volume_bytes(some_variables(), entries=(entry(record=0xFB),))
+    nvram = nvram_of(image)
+    with pytest.raises(ImageError) as caught:
+        reclaim(nvram)
+    assert caught.value.code == "ftw.pending"
+    assert nvram.operations == []
