@@ -290,6 +290,37 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "install the package, or name files with --code and --template",
     ),
     "environment.file-in-use": Advice("another program", "end it, or work on a copy"),
+    "job.faults": Advice("the job file", "`hwflash job check FILE` lists every fault"),
+    "job.image-changed": Advice(
+        "whoever changed the file",
+        "finish a batch with the files it began with, or begin a new one",
+    ),
+    "job.placeholder": Advice("the job file", "`hwflash job check FILE` lists every fault"),
+    "job": Advice("the job file", "see docs/jobs.md for the form of job files"),
+    "serial.locked": Advice(
+        "another process", "wait for the other run, or end it; numbers are not handed out meanwhile"
+    ),
+    "serial.corrupt": Advice(
+        "the disk, or whoever changed the file",
+        "put back a good copy that is not older than the last unit; never begin a new one",
+    ),
+    "serial.missing": Advice(
+        "whoever moved or deleted it",
+        "put it back: a new one would hand out the same numbers again (docs/jobs.md)",
+    ),
+    "serial.unwritable": Advice("this computer", "make room, or check the permissions"),
+    "serial.unit-done": Advice(
+        "a board that was not changed for the next", 'connect another, or say again = "same"'
+    ),
+    "serial.duplicate": Advice(
+        "the source of the numbers", "look at the CSV file or the command that gives them"
+    ),
+    "serial.exhausted": Advice("the job file", "get new numbers, and give them to the job"),
+    "serial.csv": Advice("the CSV file", "`hwflash job check FILE` lists every fault"),
+    "serial.command": Advice("the command of the job file", "run it by hand and look"),
+    "serial.raced": Advice("another run of the same job", "run it again"),
+    "serial.overtaken": Advice("another run of the same job", "see which unit has the number"),
+    "serial": Advice("the source of the numbers", "see docs/jobs.md"),
     "qemu.pflash-missing": Advice("the command", "check the names of code and variable store"),
     "qemu.pflash-size": Advice(
         "the image file", "`hwflash layout FILE`; take the file as the build made it"
@@ -331,6 +362,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "name the protected region too (--region), or change nothing in the block it shares",
     ),
     "usage.protected-region": Advice("the command", "name it with --region if you mean it"),
+    "usage.job-confirm": Advice("the command", "`hwflash job check FILE`, then say --yes"),
     "usage.confirm": Advice("the command", "look at it with --dry-run, then say --yes"),
     "usage.resume": Advice("the command", "name one of them: `hwflash write --resume NAME`"),
     "usage.erase-alignment": Advice("the command", "`hwflash probe` shows the erase blocks"),
