@@ -309,7 +309,7 @@ class Guest:
         return replace(machine, code=copy)
 
     def _started(self, path: str, options: BootOptions, undo: ExitStack) -> GuestProcess:
-        _, *flash = to_args(self.machine)
+        _, *flash = to_args(self.machine, options.dialect)
         self._monitor, theirs = socket.socketpair()
         undo.callback(self._monitor.close)
         passed = [theirs]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from hwflash.errors import EnvironmentFault, ImageError, ReferenceFailed
+from hwflash.qemu.args import Dialect
 from hwflash.qemu.machine import Machine
 from hwflash.qemu.qmp import QmpClient
 
@@ -24,6 +25,7 @@ class BootOptions:
             terminal.
         log: file for the console's lines with their times, or None.
         operations: write the operation log; see `Guest.operations`.
+        dialect: in which words QEMU is told of the flash.
         qtest: open QEMU's qtest server beside the running CPU; see `Guest.qtest`.
         extra: more words for QEMU's command line.
     """
@@ -32,6 +34,7 @@ class BootOptions:
     console: Literal["tcp", "pty"] = "tcp"
     log: Path | None = None
     operations: bool = False
+    dialect: Dialect = "drive"
     qtest: bool = False
     extra: tuple[str, ...] = ()
 

@@ -22,6 +22,7 @@ from hwflash.cli.qemu_run import command
 from hwflash.errors import EnvironmentFault, ImageError, Interrupted, ReferenceFailed
 from hwflash.progress import CancelToken
 from hwflash.qemu import trace
+from hwflash.qemu.args import Dialect
 from hwflash.qemu.boot import BootOptions, Guest
 from hwflash.qemu.machine import Machine, make_machine
 from hwflash.uefi.find import find_stores
@@ -90,6 +91,15 @@ def with_variable(image: bytes, name: str, data: bytes) -> bytes:
     nvram = Nvram(Window(image[:0xC0000]), found)
     VariableServices(nvram).set_variable(name, GUID, NV_BS_RT, data)
     return nvram.flash.window().data + image[0xC0000:]
+
+
+@pytest.mark.parametrize("dialect", ["named", "blockdev"])
+def test_every_dialect_boots(aavmf: Machine, dialect: Dialect) -> None:
+    """``-drive if=pflash`` is what all other tests boot with."""
+    with Guest(aavmf, BootOptions(dialect=dialect)) as guest:
+        shell = guest.wait_for_shell()
+        shell.setvar("FromShell", b"seen", GUID)
+        assert stored(guest.image(), "FromShell") == b"seen"
 
 
 def test_variables_both_ways_and_the_operation_log(aavmf: Machine, tmp_path: Path) -> None:
