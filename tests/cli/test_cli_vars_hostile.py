@@ -158,6 +158,7 @@ def test_output_onto_the_source_is_a_change_of_the_source(bench: Bench, volume: 
     assert Path(answer.result["backup"]).read_bytes() == volume
 
 
+@pytest.mark.slow
 def test_several_processes_on_one_file_lose_no_update(bench: Bench, volume: bytes):
     path = bench.file("vars.fd", volume)
     words = [

@@ -109,6 +109,7 @@ def test_a_section_that_does_not_unpack_is_said():
     assert {"First", "Second"} <= set(names(found.modules))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [b"", b"\xff" * 100, b"_FVH" * 400, volume([])[:0x40]],
                          ids=["empty", "erased", "signatures", "cut"])  # fmt: skip
 def test_no_volume_is_no_traceback(data: bytes):
@@ -152,6 +153,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
+@pytest.mark.slow
 def test_a_package_that_never_ends_is_ended(package):
     package("while self.data[0] == 1: pass")
     begin = time.monotonic()

@@ -69,6 +69,7 @@ def test_a_descriptor_by_a_wish(folders):
     assert reference("q35,secure-boot", folders).code == SECURE
 
 
+@pytest.mark.slow
 def test_arm_has_its_code_first(folders):
     found = reference("aarch64", folders)
     (at, code), (behind, store) = found.parts()

@@ -24,6 +24,9 @@ from hwflash.progress import CancelToken, NullReporter, Progress
 from hwflash.uefi.find import find_stores
 from hwflash.units import KIB, MIB
 
+#: Locks, files on disk and killed processes take their time.
+pytestmark = pytest.mark.slow
+
 SMALL = 256 * KIB
 VOLUME = bytes(volume_bytes(some_variables(), OVMF_2M))
 JOB = f"""

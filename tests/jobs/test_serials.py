@@ -19,6 +19,9 @@ from hwflash.errors import EnvironmentFault, HwflashError, ImageError
 from hwflash.jobs.serial_units import Claim, Number, Wish
 from hwflash.jobs.serials import Ledger, SerialStore, is_there
 
+#: Locks, files on disk and killed processes take their time.
+pytestmark = pytest.mark.slow
+
 ROLES = frozenset({("serial", "s")})
 
 

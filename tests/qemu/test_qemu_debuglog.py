@@ -459,6 +459,7 @@ def test_bytes_are_read_without_fault(data):
 # --- files ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(debuglog, "EVENTS", 1000)
 

@@ -205,6 +205,7 @@ def test_damaged_compression_is_no_content():
     assert list(unpacked_sections(bytes(section[4:]))) == [], "no room for a section header"
 
 
+@pytest.mark.slow
 def test_compression_is_unpacked_up_to_a_limit():
     bomb = compressed(bytes(80 << 20))
     [unpacked] = unpacked_sections(bomb)
@@ -270,6 +271,7 @@ def test_images_that_are_something_else():
         assert text in found.reasons[-1]
 
 
+@pytest.mark.slow
 def test_virt_units():
     code = (b"\x12" * 0x1000 + bytes(code_volume(0x1FF000))).ljust(VIRT_UNIT, b"\0")
     blank = bytes(VIRT_UNIT)

@@ -254,6 +254,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
 def test_no_moment_is_unwatched(tmp_path: Path, by: signal.Signals) -> None:
     random = Random(by)

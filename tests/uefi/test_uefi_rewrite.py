@@ -412,6 +412,7 @@ def test_without_any_canary_the_store_is_refused():
     assert values(nvram.store) == before
 
 
+@pytest.mark.slow
 def test_aavmf_changes_erase_blocks_and_enters_whole_blocks():
     records = [filling(0x1300, f"V{index:02}") for index in range(12)]
     image = volume_bytes([*records[:5], replace(records[5], state=0x3C), *records[6:]], AAVMF,
@@ -653,6 +654,7 @@ def test_a_spare_area_that_is_too_small_is_refused():
     assert (limits.suffix, limits.edk2, limits.code) == (False, False, "ftw.spare-small")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seed", [*range(20), *(pytest.param(n, marks=pytest.mark.slow) for n in range(20, 200))]
 )
