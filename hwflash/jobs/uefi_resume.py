@@ -44,19 +44,7 @@ def resume_operations(job: Job, record: JobRecord) -> tuple[Plan, bool, int | No
     session = job.session
     operations = _operations(record)
     ((place, new),) = record.target()
-    old = _content_before(record, place)
-    (content,) = read_ranges(
-        session.flash, [place], phase="read", reporter=job.reporter, cancel=job.cancel
-    )
-    index = done_so_far(Content(old, place.address), operations, content)
-    if index is None:
-        raise ImageError(
-            f"the store at 0x{place.address:06X} was changed since {record.name} stopped; it "
-            "cannot be resumed",
-            code="journal.overtaken",
-            offset=place.address,
-            job=record.name,
-        )
+    content, index = _how_far(job, record, place, operations)
     left = operations[index:]
     plan = replace(record.plan, steps=_steps(record.plan, operations, index))
     if plan.steps:
@@ -77,6 +65,26 @@ def resume_operations(job: Job, record: JobRecord) -> tuple[Plan, bool, int | No
         ),
     )
     return plan, True, entry
+
+
+def _how_far(
+    job: Job, record: JobRecord, place: Range, operations: Sequence[Operation]
+) -> tuple[bytes, int]:
+    """What the chip holds, and the first operation that is not done."""
+    old = _content_before(record, place)
+    (content,) = read_ranges(
+        job.session.flash, [place], phase="read", reporter=job.reporter, cancel=job.cancel
+    )
+    index = done_so_far(Content(old, place.address), operations, content)
+    if index is None:
+        raise ImageError(
+            f"the store at 0x{place.address:06X} was changed since {record.name} stopped; it "
+            "cannot be resumed",
+            code="journal.overtaken",
+            offset=place.address,
+            job=record.name,
+        )
+    return content, index
 
 
 def _operations(record: JobRecord) -> list[Operation]:

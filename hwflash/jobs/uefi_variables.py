@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -166,44 +166,25 @@ def import_variables(
     """
     ignored = matcher(ignore)
     wanted = {item.key: item for item in variables if not ignored(item)}
-    store = nvram.store
-    live = {record.key: record for record in store.live}
-    removed = [
-        key for key in live if replace and key not in wanted and not ignored(Variable.of(live[key]))
-    ]
+    live = {record.key: record for record in nvram.store.live}
+    others = [record for key, record in live.items() if key not in wanted]
+    removed = [item.key for item in others if replace and not ignored(Variable.of(item))]
     changed = [item for key, item in wanted.items() if not _same(live.get(key), item)]
     services = VariableServices(nvram, order=order)
     for item in changed:
         services.require_valid(item.name, item.guid, item.attributes, item.data)
-    kind = store.kind or "authenticated"
-    made = {
-        item.key: make_record(
-            item.name, item.guid, item.attributes, item.data, kind=kind,
-            timestamp=item.timestamp.build(),
-        )
-        for item in changed
-    }  # fmt: skip
+    # Firmware never takes an older time stamp; a rewrite does.
     back = [
         item
         for item in changed
         if item.key in live and item.timestamp.order < live[item.key].time.order
     ]
-    room = sum(record.end - record.offset for record in made.values())
-    # Firmware never takes an older time stamp; a rewrite does. Of many variables each would be
-    # looked at anew when they are set one by one.
-    many = len(changed) > AT_ONCE and erase_limits(nvram).suffix
-    in_place = not (removed or back or many) and room <= store.usage.free and not any(
-        key in live and live[key].attributes != record.attributes for key, record in made.items()
-    )  # fmt: skip
+    in_place = not (removed or back) and _fit(nvram, changed, live)
     if in_place:
-        for item in changed:
-            timed = item.attributes & Attribute.TIME_BASED_AUTHENTICATED_WRITE_ACCESS
-            services.set_variable(
-                item.name, item.guid, item.attributes, item.data,
-                timestamp=item.timestamp if timed else None, force=True,
-            )  # fmt: skip
-    elif made or removed:
+        _set_each(services, changed)
+    elif changed or removed:
         # One rewrite, so that a power cut leaves all of the old variables or all of the new.
+        made = {item.key: _record(nvram, item) for item in changed}
         kept = [made.pop(key, record) for key, record in live.items() if key not in removed]
         replace_records(nvram, [*kept, *made.values()], order=order)
     return Imported(
@@ -213,6 +194,37 @@ def import_variables(
         not in_place,
         tuple(f"the time stamp of {printable(item.name)} goes back" for item in back),
     )
+
+
+def _fit(
+    nvram: Nvram, changed: Sequence[Variable], live: Mapping[tuple[str, UUID], Record]
+) -> bool:
+    """Whether variables can be set one by one, and whether that is the better way.
+
+    Of many variables each would be looked at anew; and attributes cannot be changed in place.
+    """
+    if len(changed) > AT_ONCE and erase_limits(nvram).suffix:
+        return False
+    if any(item.key in live and live[item.key].attributes != item.attributes for item in changed):
+        return False
+    made = [_record(nvram, item) for item in changed]
+    return sum(record.end - record.offset for record in made) <= nvram.store.usage.free
+
+
+def _record(nvram: Nvram, item: Variable) -> Record:
+    return make_record(
+        item.name, item.guid, item.attributes, item.data,
+        kind=nvram.store.kind or "authenticated", timestamp=item.timestamp.build(),
+    )  # fmt: skip
+
+
+def _set_each(services: VariableServices, changed: Sequence[Variable]) -> None:
+    for item in changed:
+        timed = item.attributes & Attribute.TIME_BASED_AUTHENTICATED_WRITE_ACCESS
+        services.set_variable(
+            item.name, item.guid, item.attributes, item.data,
+            timestamp=item.timestamp if timed else None, force=True,
+        )  # fmt: skip
 
 
 def _same(record: Record | None, item: Variable) -> bool:
