@@ -38,14 +38,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.argument("left", metavar="A"),
     click.argument("right", metavar="B"),
     click.option("-b", "--board", type=params.BoardName(), help="Board whose regions are told."),
-    click.option("-c", "--chip", type=params.PartName(), help="Insist on this part."),
-    click.option("--chip-file", type=params.PATH, help="TOML file that describes parts."),
-    click.option("--size", type=params.SIZE, help="Insist on this chip size, such as 16M."),
-    click.option("-f", "--frequency", type=params.FREQUENCY, help="Highest SCK, such as 10M."),
-    click.option(
-        "--allow-voltage", is_flag=True,
-        help="The chip takes less than 3.3 V and is properly level-shifted.",
-    ),
+    *params.CHIP_OPTIONS,
     click.option(
         "--html", "html_file", type=params.PATH, help="Write the result as one page to this file."
     ),

@@ -35,14 +35,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.argument("source", metavar="SOURCE"),
     click.option("-b", "--board", type=params.BoardName(), help="Board whose regions are shown."),
-    click.option("-c", "--chip", type=params.PartName(), help="Insist on this part."),
-    click.option("--chip-file", type=params.PATH, help="TOML file that describes parts."),
-    click.option("--size", type=params.SIZE, help="Insist on this chip size, such as 16M."),
-    click.option("-f", "--frequency", type=params.FREQUENCY, help="Highest SCK, such as 10M."),
-    click.option(
-        "--allow-voltage", is_flag=True,
-        help="The chip takes less than 3.3 V and is properly level-shifted.",
-    ),
+    *params.CHIP_OPTIONS,
     click.option(
         "--base", type=params.SIZE,
         help="Physical address of the first byte. Default: that of OVMF's build.",

@@ -127,13 +127,8 @@ def programmer_options(function: F) -> F:
     return function
 
 
-_PROGRAMMER_OPTIONS: list[Callable[[Any], Any]] = [
-    click.option(
-        "-p", "--programmer", metavar="URL",
-        help="Programmer URL, such as ftdi://ftdi:232h/1 or sim://w25q128jv. "
-        "Default: $HWFLASH_PROGRAMMER, the board's, or the only one attached.",
-    ),
-    click.option("-b", "--board", type=BoardName(), help="Board: a name or a board file."),
+#: What is to be known of a chip, wherever it is.
+CHIP_OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "-c", "--chip", type=PartName(), help="Insist on this part instead of what the chip says."
     ),
@@ -146,6 +141,16 @@ _PROGRAMMER_OPTIONS: list[Callable[[Any], Any]] = [
         "--allow-voltage", is_flag=True,
         help="The chip takes less than 3.3 V and is properly level-shifted.",
     ),
+]  # fmt: skip
+
+_PROGRAMMER_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "-p", "--programmer", metavar="URL",
+        help="Programmer URL, such as ftdi://ftdi:232h/1 or sim://w25q128jv. "
+        "Default: $HWFLASH_PROGRAMMER, the board's, or the only one attached.",
+    ),
+    click.option("-b", "--board", type=BoardName(), help="Board: a name or a board file."),
+    *CHIP_OPTIONS,
     json_option,
 ]  # fmt: skip
 

@@ -65,14 +65,7 @@ _SOURCE_OPTIONS: list[Callable[[Any], Any]] = [
         "-b", "--board", type=params.BoardName(),
         help="Board whose [nvram] says where the store is.",
     ),
-    click.option("-c", "--chip", type=params.PartName(), help="Insist on this part."),
-    click.option("--chip-file", type=params.PATH, help="TOML file that describes parts."),
-    click.option("--size", type=params.SIZE, help="Insist on this chip size, such as 16M."),
-    click.option("-f", "--frequency", type=params.FREQUENCY, help="Highest SCK, such as 10M."),
-    click.option(
-        "--allow-voltage", is_flag=True,
-        help="The chip takes less than 3.3 V and is properly level-shifted.",
-    ),
+    *params.CHIP_OPTIONS,
     click.option("--store", type=params.SIZE, help="Only the store at this offset."),
     click.option(
         "--full", is_flag=True,

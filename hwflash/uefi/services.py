@@ -206,10 +206,22 @@ class VariableServices:
         if stored is None:
             rules.check_new(name, attributes, at_runtime=self.at_runtime)
             _require_key_attributes(name, guid, attributes)
-        time = stored_time(name, stored, attributes, timestamp)
         if (name, guid) in SIGNED:
             checked_lists(name, data)
-        if append and stored is not None:
+        return self._change(name, guid, attributes, data, stored, timestamp)
+
+    def _change(
+        self,
+        name: str,
+        guid: UUID,
+        attributes: int,
+        data: bytes,
+        stored: Record | None,
+        timestamp: EfiTime | None,
+    ) -> Outcome:
+        """Write or append, once all that the firmware would refuse is refused."""
+        time = stored_time(name, stored, attributes, timestamp)
+        if attributes & Attribute.APPEND_WRITE and stored is not None:
             data = appended(name, guid, stored, data)
             rules.check_size(name, attributes, len(data), kind=self._kind, limits=self.limits)
         if stored is not None and stored.data == data and stored.timestamp == time:
