@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -32,9 +30,8 @@ from hwflash.board_rules import Fault, rule_faults, to_frequency, to_pattern, to
 from hwflash.errors import BoardError, UsageError
 from hwflash.layout.regions import Region, RegionMap
 from hwflash.resources import data_files
+from hwflash.tomlfile import model_fault, read_toml
 from hwflash.units import Range
-
-FILE_LIMIT = 1 << 20
 
 _GUID = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 _SIZE_SCHEMA: dict[str, Any] = {
@@ -333,61 +330,16 @@ def _board_files(
 
 
 def _read(file: Path | Traversable) -> tuple[Board | None, list[Fault]]:
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(FILE_LIMIT + 1)
-    except OSError as error:
-        return None, [Fault("", f"cannot be read: {error.strerror or error}")]
-    if len(content) > FILE_LIMIT:
-        return None, [Fault("", "is larger than 1 MiB, this is no board file")]
-    try:
-        raw = tomllib.loads(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return None, [Fault("", f"is not UTF-8 text (byte {error.start})")]
-    except RecursionError:
-        return None, [Fault("", "is no usable TOML: nested too deeply")]
-    except ValueError as error:  # TOMLDecodeError, and numbers too long for Python
-        return None, [_toml_fault(error)]
+    raw, unreadable = read_toml(file, "board file")
+    if raw is None:
+        return None, unreadable
     board: Board | None = None
     faults: list[Fault] = []
     try:
         board = Board.model_validate(raw)
     except ValidationError as error:
-        faults = [_model_fault(item) for item in error.errors(include_url=False)]
+        faults = [model_fault(item, Board) for item in error.errors(include_url=False)]
     # A value that is wrong in itself needs no second fault for what follows from it.
     places = {fault.path for fault in faults}
     faults += [fault for fault in rule_faults(raw) if fault.path not in places]
     return (None if faults else board), faults
-
-
-def _toml_fault(error: ValueError) -> Fault:
-    match = re.search(r"\(at line (\d+), column \d+\)$", str(error))
-    return Fault(f"line {match[1]}" if match else "", f"is no valid TOML: {error}")
-
-
-def _model_fault(error: Mapping[str, Any]) -> Fault:
-    path = ""
-    for part in cast("Sequence[str | int]", error["loc"]):
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    if error["type"] == "missing":
-        return Fault(path, "is missing")
-    if error["type"] == "extra_forbidden":
-        *parents, key = error["loc"]
-        near = difflib.get_close_matches(str(key), _keys_at(parents), n=1)
-        return Fault(path, "is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return Fault(path, message[:1].lower() + message[1:])
-
-
-def _keys_at(path: Sequence[str | int]) -> list[str]:
-    table: type[_Table] = Board
-    for key in path:
-        if isinstance(key, str):
-            table = _table_in(table.model_fields[key].annotation) or table
-    return list(table.model_fields)
-
-
-def _table_in(annotation: Any) -> type[_Table] | None:
-    if isinstance(annotation, type) and issubclass(annotation, _Table):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _table_in(part))), None)

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwflash import boards
 from hwflash.board_rules import Fault
 from hwflash.boards import Board, check_board, json_schema, list_boards, load_board
 from hwflash.errors import BoardError, UsageError
@@ -287,6 +286,7 @@ toml_values = st.recursive(
 def test_any_document_gives_faults_or_a_board(document: dict[str, Any]) -> None:
     """The model and the rules take whatever TOML can hold."""
     import hwflash.board_rules as rules
+    from hwflash.tomlfile import model_fault
 
     faults = rules.rule_faults(document)
     assert all(fault.path and fault.message for fault in faults)
@@ -294,7 +294,7 @@ def test_any_document_gives_faults_or_a_board(document: dict[str, Any]) -> None:
         Board.model_validate(document)
     except ValueError as error:
         for item in error.errors():  # type: ignore[attr-defined]
-            assert boards._model_fault(item).message
+            assert model_fault(item, Board).message
 
 
 class TestSchema:

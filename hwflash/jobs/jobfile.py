@@ -9,16 +9,14 @@ does not bring, is seen when a unit is run.
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from hwflash.board_rules import Fault
 from hwflash.errors import HwflashError, ImageError
@@ -30,8 +28,8 @@ from hwflash.jobs.jobfile_rules import Parts, parts_of, rule_faults
 from hwflash.jobs.jobfile_trial import try_variables
 from hwflash.jobs.serials import SerialStore, is_there
 from hwflash.state import state_path
+from hwflash.tomlfile import model_fault, read_toml
 
-FILE_LIMIT: Final = 1 << 20
 #: What another process may hold the store of numbers for while a job is merely looked at.
 CHECK_SECONDS: Final = 2.0
 
@@ -71,14 +69,17 @@ def load_job(path: Path, environ: Mapping[str, str] = os.environ) -> Batch:
 
 def check_job(path: Path, environ: Mapping[str, str] = os.environ) -> Checked:
     """Everything that is wrong with a job file and the files it names. Never raises for them."""
-    raw, faults = _read(path)
+    with suppress(OSError):  # said when it is opened
+        if path.exists() and not path.is_file():  # a pipe cannot be read again for the next unit
+            return Checked((Fault("", "is no regular file"),), (), None)
+    raw, faults = read_toml(path, "job file")
     if raw is None:
         return Checked(tuple(faults), (), None)
     form: JobForm | None = None
     try:
         form = JobForm.model_validate(raw)
     except ValidationError as error:
-        faults += [_model_fault(item) for item in error.errors(include_url=False)]
+        faults += [model_fault(item, JobForm) for item in error.errors(include_url=False)]
     parts = parts_of(raw)
     files = Files(path.absolute().parent, environ)
     # A value that is wrong in itself needs no second fault for what follows from it.
@@ -140,54 +141,3 @@ def _numbers(supply: Supply, environ: Mapping[str, str]) -> tuple[list[Fault], l
         if error.code == "serial.exhausted" and old_ones_do:
             return [], [f"{error.message}; a unit that failed or was done may have its own again"]
         return [Fault("", error.message)], []
-
-
-def _read(path: Path) -> tuple[dict[str, Any] | None, list[Fault]]:
-    try:
-        if path.exists() and not path.is_file():
-            return None, [Fault("", "is no regular file")]
-        with path.open("rb") as stream:
-            content = stream.read(FILE_LIMIT + 1)
-    except (OSError, ValueError) as error:
-        text = error.strerror if isinstance(error, OSError) else str(error)
-        return None, [Fault("", f"cannot be read: {text}")]
-    if len(content) > FILE_LIMIT:
-        return None, [Fault("", "is larger than 1 MiB, this is no job file")]
-    try:
-        return tomllib.loads(content.decode("utf-8")), []
-    except UnicodeDecodeError as error:
-        return None, [Fault("", f"is not UTF-8 text (byte {error.start})")]
-    except RecursionError:
-        return None, [Fault("", "is no usable TOML: nested too deeply")]
-    except ValueError as error:  # TOMLDecodeError, and numbers too long for Python
-        match = re.search(r"\(at line (\d+), column \d+\)$", str(error))
-        where = f"line {match[1]}" if match else ""
-        return None, [Fault(where, f"is no valid TOML: {error}")]
-
-
-def _model_fault(error: Mapping[str, Any]) -> Fault:
-    path = ""
-    for part in cast("Sequence[str | int]", error["loc"]):
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    if error["type"] == "missing":
-        return Fault(path, "is missing")
-    if error["type"] == "extra_forbidden":
-        *parents, key = error["loc"]
-        near = difflib.get_close_matches(str(key), _keys_at(parents), n=1)
-        return Fault(path, "is not known" + (f"; did you mean {near[0]!r}?" if near else ""))
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return Fault(path, message[:1].lower() + message[1:])
-
-
-def _keys_at(path: Sequence[str | int]) -> list[str]:
-    table: type[BaseModel] = JobForm
-    for key in path:
-        if isinstance(key, str) and key in table.model_fields:
-            table = _table_in(table.model_fields[key].annotation) or table
-    return list(table.model_fields)
-
-
-def _table_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _table_in(part))), None)
