@@ -29,7 +29,11 @@ CANDIDATE_LIMIT: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class KnownLayout:
-    """Places in a volume of a known build, counted from its start."""
+    """Places in a volume of a known build, counted from its start.
+
+    ``block`` is the size of blocks that its flash driver wants to read in the block map; AAVMF's
+    does not look there.
+    """
 
     name: str
     length: int
@@ -37,6 +41,7 @@ class KnownLayout:
     work: Range
     spare: Range
     event_log: Range | None = None
+    block: int | None = None
 
     @property
     def store_size(self) -> int:
@@ -47,11 +52,11 @@ class KnownLayout:
 KNOWN: Final = (
     KnownLayout(
         "OVMF 1M/2M", 0x20000, 0xE000,
-        Range(0xF000, 0x1000), Range(0x10000, 0x10000), Range(0xE000, 0x1000),
+        Range(0xF000, 0x1000), Range(0x10000, 0x10000), Range(0xE000, 0x1000), 0x1000,
     ),
     KnownLayout(
         "OVMF 4M", 0x84000, 0x40000,
-        Range(0x41000, 0x1000), Range(0x42000, 0x42000), Range(0x40000, 0x1000),
+        Range(0x41000, 0x1000), Range(0x42000, 0x42000), Range(0x40000, 0x1000), 0x1000,
     ),
     KnownLayout("AAVMF", 0xC0000, 0x40000, Range(0x40000, 0x40000), Range(0x80000, 0x40000)),
 )  # fmt: skip
@@ -76,6 +81,17 @@ class Areas:
     spare: Range | None = None
     event_log: Range | None = None
     anomalies: tuple[Anomaly, ...] = ()
+
+    @property
+    def known(self) -> KnownLayout | None:
+        """The build whose layout this is, by its name or by the places that a board file names."""
+        mine = (self.variables, self.work, self.spare)
+        for item in KNOWN:
+            usual = of_known(item, self.variables.address)
+            same = self.layout == "board file" and mine == (usual.variables, usual.work, usual.spare)
+            if same or self.layout == item.name:
+                return item
+        return None
 
 
 def known_layout(length: int) -> KnownLayout | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from hwflash.uefi.areas import KNOWN, known_layout, work_space_at
@@ -59,6 +60,22 @@ def volume_at(window: Window, base: int, *, damaged: bool = False) -> FirmwareVo
     return volume if volume.is_nv or (damaged and half) else None
 
 
+def mended(volume: FirmwareVolume) -> FirmwareVolume | None:
+    """The header with one field put right, where the checksum proves that only it was wrong.
+
+    Of fields that have the same value in every NV volume: the zero vector, the GUID and the
+    signature.
+    """
+    for whole in (
+        replace(volume, zero_vector=bytes(16)),
+        replace(volume, file_system=NV_VOLUME),
+        replace(volume, signature=SIGNATURE),
+    ):
+        if whole.is_nv and whole.checksum_ok:
+            return whole
+    return None
+
+
 def is_store(window: Window, offset: int) -> bool:
     """Whether a store's signature is at an offset."""
     return window.has(offset, STORE_HEADER.size) and window.at(offset, 16) in (
@@ -77,15 +94,25 @@ def store_end(window: Window, header: int, end: int) -> int:
 
 
 def volume_end(window: Window, volume: FirmwareVolume) -> int:
-    """Image offset behind a volume; by the store's size where its own is not believed."""
+    """Image offset behind a volume; by the store's size where its own is not believed.
+
+    A right checksum does not make the length right: the block map or the parts must agree.
+    """
     believed = volume.header_length <= volume.length <= VOLUME_LIMIT
-    if believed and (volume.checksum_ok or known_layout(volume.length)):
+    covered = sum(run.count * run.length for run in volume.block_map) == volume.length
+    if believed and volume.checksum_ok and covered:
         return volume.base + volume.length
     header = volume.base + USUAL_HEADER
     size = int.from_bytes(window.at(header + 16, 4), "little") if is_store(window, header) else 0
-    for known in KNOWN:
-        place = volume.base + known.work.address
-        if known.store_size == size and work_space_at(window, place, window.end) is not None:
+    usual = [known for known in KNOWN if known.store_size == size]
+    spaces = [work_space_at(window, volume.base + known.work.address, window.end) for known in usual]
+    for known, space in zip(usual, spaces, strict=True):
+        if space is not None and space.crc_ok and space.size == known.work.length:
+            return volume.base + known.length
+    if believed and (volume.checksum_ok or known_layout(volume.length)):
+        return volume.base + volume.length
+    for known, space in zip(usual, spaces, strict=True):
+        if space is not None:
             return volume.base + known.length
     if believed:
         return min(volume.base + volume.length, window.end)
