@@ -133,9 +133,7 @@ def headers(bench: Bench, sealed: bool = True) -> Generator[Step]:
         )  # fmt: skip
 
 
-def judged(
-    board: Board, machine: Machine, corruptions: Sequence[Corruption]
-) -> Generator[Judged]:
+def judged(board: Board, machine: Machine, corruptions: Sequence[Corruption]) -> Generator[Judged]:
     """Try corruptions on a board, two guests at a time, in the order given.
 
     Raises:

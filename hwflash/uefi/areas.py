@@ -20,7 +20,7 @@ from hwflash.uefi.ftw import SIGNATURES, WorkSpace, parse_work_space
 from hwflash.uefi.guids import NV_VOLUME
 from hwflash.uefi.layouts import WORK_SPACE_HEADER
 from hwflash.uefi.volume import SIGNATURE, FirmwareVolume
-from hwflash.uefi.window import Anomaly, Severity, Window
+from hwflash.uefi.window import Anomaly, Severity, Window, find_guid
 from hwflash.units import Range
 
 #: Work-space signatures looked at in one volume; a volume full of them must not take seconds.
@@ -88,7 +88,11 @@ class Areas:
         mine = (self.variables, self.work, self.spare)
         for item in KNOWN:
             usual = of_known(item, self.variables.address)
-            same = self.layout == "board file" and mine == (usual.variables, usual.work, usual.spare)
+            same = self.layout == "board file" and mine == (
+                usual.variables,
+                usual.work,
+                usual.spare,
+            )
             if same or self.layout == item.name:
                 return item
         return None
@@ -102,15 +106,15 @@ def known_layout(length: int) -> KnownLayout | None:
 def work_space_hits(window: Window, first: int, end: int) -> Iterator[int]:
     """Image offsets of work-space signatures in a range; the newer signature first."""
     for guid in SIGNATURES:
-        needle = guid.bytes_le
-        at = window.data.find(needle, max(first - window.base, 0), max(end - window.base, 0))
+        needle, stop = guid.bytes_le, min(max(end - window.base, 0), len(window.data))
+        at = find_guid(window.data, needle, max(first - window.base, 0), stop)
         for _ in range(CANDIDATE_LIMIT):
             if at < 0:
                 break
             # The GUID of the NV volume is also that of the volume header, 24 bytes before _FVH.
             if guid != NV_VOLUME or window.data[at + 24 : at + 28] != SIGNATURE:
                 yield window.base + at
-            at = window.data.find(needle, at + 1, max(end - window.base, 0))
+            at = find_guid(window.data, needle, at + 1, stop)
 
 
 def work_space_at(window: Window, offset: int, limit: int) -> WorkSpace | None:

@@ -11,7 +11,7 @@ from hwflash.uefi.guids import AUTHENTICATED_STORE, NV_VOLUME, PLAIN_STORE
 from hwflash.uefi.layouts import STORE_HEADER, VOLUME_HEADER
 from hwflash.uefi.store import FORMATTED
 from hwflash.uefi.volume import SIGNATURE, USUAL_HEADER, FirmwareVolume, parse_volume
-from hwflash.uefi.window import Window
+from hwflash.uefi.window import Window, find_guid
 
 #: Signatures looked at in one image; an image full of them must not take seconds.
 HIT_LIMIT: Final = 2048
@@ -43,12 +43,12 @@ def store_hits(window: Window) -> Iterator[int]:
 
 
 def _hits(data: bytes, needle: bytes) -> Iterator[int]:
-    at = data.find(needle)
+    at = find_guid(data, needle, 0, len(data))
     for _ in range(HIT_LIMIT):
         if at < 0:
             return
         yield at
-        at = data.find(needle, at + 1)
+        at = find_guid(data, needle, at + 1, len(data))
 
 
 def volume_at(window: Window, base: int, *, damaged: bool = False) -> FirmwareVolume | None:
@@ -105,7 +105,9 @@ def volume_end(window: Window, volume: FirmwareVolume) -> int:
     header = volume.base + USUAL_HEADER
     size = int.from_bytes(window.at(header + 16, 4), "little") if is_store(window, header) else 0
     usual = [known for known in KNOWN if known.store_size == size]
-    spaces = [work_space_at(window, volume.base + known.work.address, window.end) for known in usual]
+    spaces = [
+        work_space_at(window, volume.base + known.work.address, window.end) for known in usual
+    ]
     for known, space in zip(usual, spaces, strict=True):
         if space is not None and space.crc_ok and space.size == known.work.length:
             return volume.base + known.length

@@ -87,8 +87,11 @@ def _outcome(row: dict) -> str:
     fate = FATES[row["fate"]] if kept else f"**{FATES[row['fate']]}**"
     if not kept:
         fate += f", {row['left']} of {row['ours']} left in the flash"
-    touched = row["ftw"] != "work space untouched, spare area untouched"
-    fate += f"; {row['ftw']}" if touched else ""
+    areas = row["ftw"].split(", ")
+    if all("erased" in area for area in areas):
+        fate += "; work space and spare area erased"
+    elif any("untouched" not in area for area in areas):
+        fate += f"; {row['ftw']}"
     return f"{fate} / {row['after'] or 'boots with everything'}"
 
 

@@ -476,6 +476,7 @@ def test_used_stores_survive_cuts(seed: int):
         check_cut(cut, old, wanted, gone=gone)
 
 
+@pytest.mark.slow
 def test_a_new_work_space_is_made_when_the_queue_is_full():
     done = entry(header=0xF8, record=0xF9)
     image = volume_bytes([*[filling(0x700, f"V{i}") for i in range(6)], variable("D", state=0x3C)],
