@@ -18,7 +18,6 @@ from hwflash.uefi.areas import (
     Areas,
     KnownLayout,
     derive,
-    known_layout,
     of_known,
     work_space_at,
     work_space_hits,
@@ -26,6 +25,7 @@ from hwflash.uefi.areas import (
 from hwflash.uefi.headers import (
     is_store,
     mended,
+    origin_of_copy,
     store_end,
     store_hits,
     volume_at,
@@ -227,7 +227,7 @@ class _Search:
             return
         volume = parse_volume(window, offset)
         end = volume_end(window, volume)
-        origin = self._origin_of_copy(volume)
+        origin = origin_of_copy(window, volume)
         if origin is not None:
             known, base = origin
             text = (
@@ -323,23 +323,6 @@ class _Search:
                 if part is not None and part.address <= offset < part.end:
                     return True
         return False
-
-    def _origin_of_copy(self, volume: FirmwareVolume) -> tuple[KnownLayout, int] | None:
-        """The volume whose spare area this one lies in, when that volume's header is gone."""
-        known = known_layout(volume.length)
-        if known is None:
-            return None
-        base = volume.base - known.spare.address
-        if base < self.window.base:
-            return None
-        here, there = (start + known.work.address for start in (volume.base, base))
-        own = work_space_at(self.window, here, self.window.end)
-        other = work_space_at(self.window, there, self.window.end)
-        if other is None and volume.base + known.length > self.window.end:
-            # No room for it here; where it came from, its header is erased.
-            erased = filled_with(self.window.at(base, USUAL_HEADER), 0xFF)
-            return (known, base) if own is None and erased else None
-        return (known, base) if own is None and other is not None else None
 
 
 def _assemble(

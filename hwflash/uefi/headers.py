@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from hwflash.uefi.areas import KNOWN, known_layout, work_space_at
+from hwflash.uefi.areas import KNOWN, KnownLayout, known_layout, work_space_at
 from hwflash.uefi.guids import AUTHENTICATED_STORE, NV_VOLUME, PLAIN_STORE
 from hwflash.uefi.layouts import STORE_HEADER, VOLUME_HEADER
 from hwflash.uefi.store import FORMATTED
 from hwflash.uefi.volume import SIGNATURE, USUAL_HEADER, FirmwareVolume, parse_volume
-from hwflash.uefi.window import Window, find_guid
+from hwflash.uefi.window import Window, filled_with, find_guid
 
 #: Signatures looked at in one image; an image full of them must not take seconds.
 HIT_LIMIT: Final = 2048
@@ -119,3 +119,21 @@ def volume_end(window: Window, volume: FirmwareVolume) -> int:
     if believed:
         return min(volume.base + volume.length, window.end)
     return min(max(header + size, header + STORE_HEADER.size), window.end)
+
+
+def origin_of_copy(window: Window, volume: FirmwareVolume) -> tuple[KnownLayout, int] | None:
+    """The volume whose spare area one lies in, when that volume's own header is gone."""
+    known = known_layout(volume.length)
+    if known is None:
+        return None
+    base = volume.base - known.spare.address
+    if base < window.base:
+        return None
+    here, there = (start + known.work.address for start in (volume.base, base))
+    own = work_space_at(window, here, window.end)
+    other = work_space_at(window, there, window.end)
+    if other is None and volume.base + known.length > window.end:
+        # No room for it here; where it came from, its header is erased.
+        erased = filled_with(window.at(base, USUAL_HEADER), 0xFF)
+        return (known, base) if own is None and erased else None
+    return (known, base) if own is None and other is not None else None

@@ -120,7 +120,7 @@ def _looked_at(kind: Firmware, found: Found) -> set[str]:
     runs = found.volume.block_map if found.volume is not None else ()
     known = found.areas.known
     usual = (known.block if known is not None else None) or USUAL_BLOCK
-    # AAVMF does not look at the block map, OVMF at the block size of its first run.
+    # AAVMF does not look at the block map, OVMF only at the block size of its first run.
     if kind == ARM or (runs and runs[0].length == usual):
         faults -= {"volume.block-map", "volume.block-size"}
     return faults
