@@ -21,7 +21,7 @@ def rig() -> Iterator[RigFactory]:
         item.close()
 
 
-# What developers run all day looks at fewer random cases; tests that say how many keep theirs.
+# What developers run all day looks at fewer random cases; so do tests that say `examples(60)`.
 settings.register_profile("quick", max_examples=25, deadline=None)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+
+import pytest
+from hypothesis import settings
 
 from hwflash.bus.ftdi import Ft232hBus
 from hwflash.bus.spi import BusStats, Op, Transfer, Wait
@@ -183,13 +187,18 @@ class Notes:
 
 def pattern(size: int, seed: int = 1) -> bytes:
     """Bytes that look random and never change."""
-    state, data = seed * 2654435761 % 2**32 or 1, bytearray()
-    while len(data) < size:
-        state ^= state << 13 & 0xFFFFFFFF
-        state ^= state >> 17
-        state ^= state << 5 & 0xFFFFFFFF
-        data += state.to_bytes(4, "little")
-    return bytes(data[:size])
+    return random.Random(seed).randbytes(size)
+
+
+def examples(full: int) -> int:
+    """How many random cases a test tries: all of them, in the quick set as many fewer as others."""
+    return max(full * settings.default.max_examples // 100, 1)
+
+
+def mostly_slow(quick: int, values: Iterable[object]) -> list[object]:
+    """Values of a parameter; all but the first ones are for the slow set."""
+    every = list(values)
+    return [*every[:quick], *(pytest.param(item, marks=pytest.mark.slow) for item in every[quick:])]
 
 
 def failure(error: HwflashError) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -76,9 +77,11 @@ def recover(run: runner.Run, source: str, **options: Any) -> runner.Outcome:
     """Finish or drop the write that is pending, as firmware should at the next boot.
 
     The queue is read before the volume's header is judged, so that a board whose first block
-    was erased keeps its variables; OVMF would wipe them.
+    was erased keeps its variables; OVMF would wipe them. Exit 1 when the store is not sound
+    afterwards: it needs `ftw rescue` before the board is switched on.
     """
     from hwflash.jobs.uefi_ftw import ftw_keys
+    from hwflash.uefi.check import check
 
     def change(nvram: Nvram, _how: EditOptions) -> Recovery:
         from hwflash.uefi.recover import recover as finish
@@ -88,7 +91,16 @@ def recover(run: runner.Run, source: str, **options: Any) -> runner.Outcome:
     edited, keys = edit_store(run, source, options, change)
     done = edited.value
     keys |= {"actions": list(done.actions), "ftw": ftw_keys(edited.after)}
-    return edit_outcome(edited, keys, "recovered", done.actions)
+    outcome = edit_outcome(edited, keys, "recovered", done.actions)
+    report = check(edited.after)
+    if report.repair != "rescue":
+        return outcome
+    faults = [str(item) for item in report.problems if item.severity == "error"]
+    run.console.warning(
+        f"the store is not sound: {'; '.join(faults)}. Do not switch the board on before "
+        "`hwflash ftw rescue`"
+    )
+    return replace(outcome, exit_code=1)
 
 
 @command.command("rescue")

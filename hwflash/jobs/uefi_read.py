@@ -17,9 +17,9 @@ from hwflash.uefi.decode import Decoded, decode
 from hwflash.uefi.find import Found, find_stores, read_at
 from hwflash.uefi.foreign import identify
 from hwflash.uefi.headers import VOLUME_LIMIT
-from hwflash.uefi.layouts import STORE_HEADER, VOLUME_HEADER
+from hwflash.uefi.layouts import STORE_HEADER
 from hwflash.uefi.records import Record, attribute_names
-from hwflash.uefi.volume import SIGNATURE, USUAL_HEADER
+from hwflash.uefi.volume import SIGNATURE, USUAL_HEADER, parse_volume
 from hwflash.uefi.window import Anomaly, Window
 from hwflash.units import Range, merge_ranges
 
@@ -151,8 +151,9 @@ def _by_header(address: int, head: bytes) -> list[Range]:
     """What to read because of a volume or store header at a boundary."""
     signature = head[40:44]
     if signature == SIGNATURE and head[16:32] == guids.NV_VOLUME.bytes_le:
-        length = int(VOLUME_HEADER.fields(head)["length"])
-        return [Range(address, length if 0 < length <= VOLUME_LIMIT else USUAL_SPAN)]
+        volume = parse_volume(Window(head), 0)
+        length = volume.length if volume.length <= VOLUME_LIMIT else 0
+        return [Range(address, length if volume.checksum_ok else max(length, USUAL_SPAN))]
     for at in (0, USUAL_HEADER):
         if head[at : at + 16] in (guids.AUTHENTICATED_STORE.bytes_le, guids.PLAIN_STORE.bytes_le):
             size = int(STORE_HEADER.fields(head, at)["size"])

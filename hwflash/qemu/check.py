@@ -242,6 +242,11 @@ CHECKS: Final[dict[str, Check]] = {
             "Stores that firmware cannot use, switched on as they are and rescued first.",
             "hwflash.qemu.check_rescue:rescues",
         ),
+        Check(
+            "headers",
+            "Destroyed header fields: what the firmware does, what hwflash said, what it repairs.",
+            "hwflash.qemu.check_headers:headers",
+        ),
     )
 }
 

@@ -20,7 +20,7 @@ from hwflash.uefi.ftw import SIGNATURES, WorkSpace, parse_work_space
 from hwflash.uefi.guids import NV_VOLUME
 from hwflash.uefi.layouts import WORK_SPACE_HEADER
 from hwflash.uefi.volume import SIGNATURE, FirmwareVolume
-from hwflash.uefi.window import Anomaly, Severity, Window
+from hwflash.uefi.window import Anomaly, Severity, Window, find_guid
 from hwflash.units import Range
 
 #: Work-space signatures looked at in one volume; a volume full of them must not take seconds.
@@ -29,7 +29,11 @@ CANDIDATE_LIMIT: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class KnownLayout:
-    """Places in a volume of a known build, counted from its start."""
+    """Places in a volume of a known build, counted from its start.
+
+    ``block`` is the size of blocks that its flash driver wants to read in the block map; AAVMF's
+    does not look there.
+    """
 
     name: str
     length: int
@@ -37,6 +41,7 @@ class KnownLayout:
     work: Range
     spare: Range
     event_log: Range | None = None
+    block: int | None = None
 
     @property
     def store_size(self) -> int:
@@ -47,11 +52,11 @@ class KnownLayout:
 KNOWN: Final = (
     KnownLayout(
         "OVMF 1M/2M", 0x20000, 0xE000,
-        Range(0xF000, 0x1000), Range(0x10000, 0x10000), Range(0xE000, 0x1000),
+        Range(0xF000, 0x1000), Range(0x10000, 0x10000), Range(0xE000, 0x1000), 0x1000,
     ),
     KnownLayout(
         "OVMF 4M", 0x84000, 0x40000,
-        Range(0x41000, 0x1000), Range(0x42000, 0x42000), Range(0x40000, 0x1000),
+        Range(0x41000, 0x1000), Range(0x42000, 0x42000), Range(0x40000, 0x1000), 0x1000,
     ),
     KnownLayout("AAVMF", 0xC0000, 0x40000, Range(0x40000, 0x40000), Range(0x80000, 0x40000)),
 )  # fmt: skip
@@ -77,6 +82,21 @@ class Areas:
     event_log: Range | None = None
     anomalies: tuple[Anomaly, ...] = ()
 
+    @property
+    def known(self) -> KnownLayout | None:
+        """The build whose layout this is, by its name or by the places that a board file names."""
+        mine = (self.variables, self.work, self.spare)
+        for item in KNOWN:
+            usual = of_known(item, self.variables.address)
+            same = self.layout == "board file" and mine == (
+                usual.variables,
+                usual.work,
+                usual.spare,
+            )
+            if same or self.layout == item.name:
+                return item
+        return None
+
 
 def known_layout(length: int) -> KnownLayout | None:
     """The known build with a volume of this length."""
@@ -86,15 +106,15 @@ def known_layout(length: int) -> KnownLayout | None:
 def work_space_hits(window: Window, first: int, end: int) -> Iterator[int]:
     """Image offsets of work-space signatures in a range; the newer signature first."""
     for guid in SIGNATURES:
-        needle = guid.bytes_le
-        at = window.data.find(needle, max(first - window.base, 0), max(end - window.base, 0))
+        needle, stop = guid.bytes_le, min(max(end - window.base, 0), len(window.data))
+        at = find_guid(window.data, needle, max(first - window.base, 0), stop)
         for _ in range(CANDIDATE_LIMIT):
             if at < 0:
                 break
             # The GUID of the NV volume is also that of the volume header, 24 bytes before _FVH.
             if guid != NV_VOLUME or window.data[at + 24 : at + 28] != SIGNATURE:
                 yield window.base + at
-            at = window.data.find(needle, at + 1, max(end - window.base, 0))
+            at = find_guid(window.data, needle, at + 1, stop)
 
 
 def work_space_at(window: Window, offset: int, limit: int) -> WorkSpace | None:

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from hwflash.errors import ImageError
 from hwflash.uefi.find import Found
 from hwflash.uefi.guids import AUTHENTICATED_STORE, PLAIN_STORE
-from hwflash.uefi.headers import is_store, volume_at
+from hwflash.uefi.headers import is_store, mended, volume_at
 from hwflash.uefi.layouts import STORE_HEADER
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.records import Record, State, StoreFormat
@@ -206,18 +206,22 @@ def _headers_right(found: Found, area: Window) -> bool:
     if volume is None or not is_store(area, area.base + volume.header_length):
         return False
     store = parse_store(area, area.base + volume.header_length, area.end)
-    faults = [*volume_anomalies(volume, found.base + found.length)]
+    faults = volume_anomalies(volume, found.base + found.length, found.areas.known)
     faults += [item for item in store.anomalies if item.code.startswith("store.")]
     size_fits = found.areas.layout == "derived" or store.base + store.size == area.end
     return size_fits and not any(item.severity == "error" for item in faults)
 
 
 def store_kind(found: Found) -> StoreFormat:
-    """Form of the records: what a store header says that is left, or the usual one."""
+    """Form of the records: what a store header says that is left, or what the records say."""
     for store in (found.store, found.ftw.spare_store):
         if store is not None and store.kind is not None:
             return store.kind
-    return "authenticated"
+    at, end = store_base(found), found.areas.variables.end
+    kinds: tuple[StoreFormat, ...] = ("authenticated", "plain")
+    proven = [len(scan(found.window, at + STORE_HEADER.size, end, kind, at).records)
+              for kind in kinds]  # fmt: skip
+    return kinds[proven.index(max(proven))]
 
 
 def store_base(found: Found) -> int:
@@ -230,14 +234,23 @@ def store_base(found: Found) -> int:
 
 
 def good_volume(found: Found) -> FirmwareVolume | None:
-    """A volume header without a fault, from its place or from the spare area."""
-    for volume in (found.volume, found.ftw.spare_volume):
+    """A volume header without a fault, from its place or from the spare area.
+
+    One with a fault that its checksum proves to be the only one is put right.
+    """
+    proven = mended(found.volume) if found.volume is not None else None
+    for volume in (found.volume, proven, found.ftw.spare_volume):
         if volume is None:
             continue
+        # A length of the header that is wrong under a right checksum leads past the records.
+        if volume.header_length != USUAL_HEADER and not is_store(
+            found.window, volume.base + volume.header_length
+        ):
+            continue
         moved = replace(volume, base=found.base)
-        faults = volume_anomalies(moved, found.base + found.length)
+        faults = volume_anomalies(moved, found.base + found.length, found.areas.known)
         if not any(item.severity == "error" for item in faults) and (
-            volume is found.volume or volume.length == found.length
+            volume is not found.ftw.spare_volume or volume.length == found.length
         ):
             return moved
     return None

@@ -115,6 +115,9 @@ def erase_limits(nvram: Nvram) -> EraseLimits:
     except ImageError as error:
         text = f"The store cannot be rewritten: {error.message}."
         return EraseLimits(True, False, False, error.code, (grow, text))
+    for fault in nvram.found.volume_faults:
+        text = f"The store cannot be rewritten: {fault.text}."
+        return EraseLimits(True, False, False, "uefi.volume-damaged", (grow, text))
     first = found.base + found.erase
     sizes = (
         f"The volume counts in blocks of {format_size(found.block)}, the flash erases "
@@ -150,7 +153,9 @@ def erase_limits(nvram: Nvram) -> EraseLimits:
 def _block_size(nvram: Nvram) -> int:
     """The block size, when a volume can have it."""
     block, volume = nvram.block_size, nvram.found.volume
-    if volume is not None and volume.is_nv and volume.checksum_ok:
+    believed = volume is not None and volume.is_nv and volume.checksum_ok
+    # Of a known build the size is known, whatever its block map says.
+    if volume is not None and believed and nvram.areas.known is None:
         block = volume.block_size or 0
     length = nvram.flash.end - nvram.base
     if block < 0x100 or block & (block - 1) or block > length:

@@ -18,13 +18,14 @@ from hwflash.uefi.areas import (
     Areas,
     KnownLayout,
     derive,
-    known_layout,
     of_known,
     work_space_at,
     work_space_hits,
 )
 from hwflash.uefi.headers import (
     is_store,
+    mended,
+    origin_of_copy,
     store_end,
     store_hits,
     volume_at,
@@ -77,11 +78,20 @@ class Found:
     def anomalies(self) -> tuple[Anomaly, ...]:
         """Of volume, store, areas and FTW."""
         found = [*self.notes, *self.areas.anomalies, *self.ftw.anomalies]
-        if self.volume is not None:
-            found += volume_anomalies(self.volume, self.base + self.length)
+        found += self._of_volume()
         if self.store is not None:
             found += self.store.anomalies
         return tuple(sorted(found, key=lambda item: item.offset))
+
+    @property
+    def volume_faults(self) -> tuple[Anomaly, ...]:
+        """Errors of the volume header; none where there is no header."""
+        return tuple(item for item in self._of_volume() if item.severity == "error")
+
+    def _of_volume(self) -> list[Anomaly]:
+        if self.volume is None:
+            return []
+        return volume_anomalies(self.volume, self.base + self.length, self.areas.known)
 
     @property
     def healthy(self) -> bool:
@@ -136,9 +146,9 @@ def read_at(
             offset=base,
             end=window.end,
         )
-    volume = volume_at(window, base)
+    volume = volume_at(window, base, damaged=True)
     bare = is_store(window, base)
-    if volume is None and not bare:
+    if volume is None and not bare and not is_store(window, base + USUAL_HEADER):
         raise ImageError(
             f"there is neither a volume nor a variable store at 0x{base:06X}",
             code="uefi.no-store",
@@ -217,7 +227,7 @@ class _Search:
             return
         volume = parse_volume(window, offset)
         end = volume_end(window, volume)
-        origin = self._origin_of_copy(volume)
+        origin = origin_of_copy(window, volume)
         if origin is not None:
             known, base = origin
             text = (
@@ -248,6 +258,13 @@ class _Search:
                 end = min(base + known.length, window.end)
                 self._add(base, end, damaged, areas, text, store=offset)
                 return
+        whole = mended(damaged) if damaged is not None else None
+        if whole is not None:
+            text = f"the volume header at 0x{base:06X} is damaged; its checksum proves the rest"
+            end = volume_end(window, whole)
+            areas = derive(window, base, whole, store_end(window, offset, end), end)
+            self._add(base, end, damaged, areas, text, store=offset)
+            return
         start = base if damaged is not None else offset
         text = "a variable store without a usable volume header"
         areas = Areas("derived", Range(start, max(offset + size - start, 0)))
@@ -307,23 +324,6 @@ class _Search:
                     return True
         return False
 
-    def _origin_of_copy(self, volume: FirmwareVolume) -> tuple[KnownLayout, int] | None:
-        """The volume whose spare area this one lies in, when that volume's header is gone."""
-        known = known_layout(volume.length)
-        if known is None:
-            return None
-        base = volume.base - known.spare.address
-        if base < self.window.base:
-            return None
-        here, there = (start + known.work.address for start in (volume.base, base))
-        own = work_space_at(self.window, here, self.window.end)
-        other = work_space_at(self.window, there, self.window.end)
-        if other is None and volume.base + known.length > self.window.end:
-            # No room for it here; where it came from, its header is erased.
-            erased = filled_with(self.window.at(base, USUAL_HEADER), 0xFF)
-            return (known, base) if own is None and erased else None
-        return (known, base) if own is None and other is not None else None
-
 
 def _assemble(
     window: Window,
@@ -362,12 +362,12 @@ def _assemble(
         text = f"the image ends at 0x{window.end:06X}, before the volume does (0x{end:06X})"
         notes.append(Anomaly("volume.truncated", window.end, text, "error"))
     ftw = read_ftw(window, areas)
-    notes += _header_lost(base, end, volume, ftw)
+    notes += _header_lost(base, end, volume, areas, ftw)
     return Found(base, end - base, volume, store, areas, ftw, tuple(notes), window)
 
 
 def _header_lost(
-    base: int, end: int, volume: FirmwareVolume | None, ftw: FtwState
+    base: int, end: int, volume: FirmwareVolume | None, areas: Areas, ftw: FtwState
 ) -> list[Anomaly]:
     """The state that switching on makes worse.
 
@@ -377,7 +377,7 @@ def _header_lost(
     if ftw.spare_store is None:
         return []
     if volume is not None and not any(
-        item.severity == "error" for item in volume_anomalies(volume, end)
+        item.severity == "error" for item in volume_anomalies(volume, end, areas.known)
     ):
         return []
     text = (

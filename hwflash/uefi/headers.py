@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
-from hwflash.uefi.areas import KNOWN, known_layout, work_space_at
+from hwflash.uefi.areas import KNOWN, KnownLayout, known_layout, work_space_at
 from hwflash.uefi.guids import AUTHENTICATED_STORE, NV_VOLUME, PLAIN_STORE
 from hwflash.uefi.layouts import STORE_HEADER, VOLUME_HEADER
 from hwflash.uefi.store import FORMATTED
 from hwflash.uefi.volume import SIGNATURE, USUAL_HEADER, FirmwareVolume, parse_volume
-from hwflash.uefi.window import Window
+from hwflash.uefi.window import Window, filled_with, find_guid
 
 #: Signatures looked at in one image; an image full of them must not take seconds.
 HIT_LIMIT: Final = 2048
@@ -42,12 +43,12 @@ def store_hits(window: Window) -> Iterator[int]:
 
 
 def _hits(data: bytes, needle: bytes) -> Iterator[int]:
-    at = data.find(needle)
+    at = find_guid(data, needle, 0, len(data))
     for _ in range(HIT_LIMIT):
         if at < 0:
             return
         yield at
-        at = data.find(needle, at + 1)
+        at = find_guid(data, needle, at + 1, len(data))
 
 
 def volume_at(window: Window, base: int, *, damaged: bool = False) -> FirmwareVolume | None:
@@ -57,6 +58,22 @@ def volume_at(window: Window, base: int, *, damaged: bool = False) -> FirmwareVo
     volume = parse_volume(window, base)
     half = volume.signature == SIGNATURE or volume.file_system == NV_VOLUME
     return volume if volume.is_nv or (damaged and half) else None
+
+
+def mended(volume: FirmwareVolume) -> FirmwareVolume | None:
+    """The header with one field put right, where the checksum proves that only it was wrong.
+
+    Of fields that have the same value in every NV volume: the zero vector, the GUID and the
+    signature.
+    """
+    for whole in (
+        replace(volume, zero_vector=bytes(16)),
+        replace(volume, file_system=NV_VOLUME),
+        replace(volume, signature=SIGNATURE),
+    ):
+        if whole.is_nv and whole.checksum_ok:
+            return whole
+    return None
 
 
 def is_store(window: Window, offset: int) -> bool:
@@ -77,16 +94,46 @@ def store_end(window: Window, header: int, end: int) -> int:
 
 
 def volume_end(window: Window, volume: FirmwareVolume) -> int:
-    """Image offset behind a volume; by the store's size where its own is not believed."""
+    """Image offset behind a volume; by the store's size where its own is not believed.
+
+    A right checksum does not make the length right: the block map or the parts must agree.
+    """
     believed = volume.header_length <= volume.length <= VOLUME_LIMIT
-    if believed and (volume.checksum_ok or known_layout(volume.length)):
+    covered = sum(run.count * run.length for run in volume.block_map) == volume.length
+    if believed and volume.checksum_ok and covered:
         return volume.base + volume.length
     header = volume.base + USUAL_HEADER
     size = int.from_bytes(window.at(header + 16, 4), "little") if is_store(window, header) else 0
-    for known in KNOWN:
-        place = volume.base + known.work.address
-        if known.store_size == size and work_space_at(window, place, window.end) is not None:
+    usual = [known for known in KNOWN if known.store_size == size]
+    spaces = [
+        work_space_at(window, volume.base + known.work.address, window.end) for known in usual
+    ]
+    for known, space in zip(usual, spaces, strict=True):
+        if space is not None and space.crc_ok and space.size == known.work.length:
+            return volume.base + known.length
+    if believed and (volume.checksum_ok or known_layout(volume.length)):
+        return volume.base + volume.length
+    for known, space in zip(usual, spaces, strict=True):
+        if space is not None:
             return volume.base + known.length
     if believed:
         return min(volume.base + volume.length, window.end)
     return min(max(header + size, header + STORE_HEADER.size), window.end)
+
+
+def origin_of_copy(window: Window, volume: FirmwareVolume) -> tuple[KnownLayout, int] | None:
+    """The volume whose spare area one lies in, when that volume's own header is gone."""
+    known = known_layout(volume.length)
+    if known is None:
+        return None
+    base = volume.base - known.spare.address
+    if base < window.base:
+        return None
+    here, there = (start + known.work.address for start in (volume.base, base))
+    own = work_space_at(window, here, window.end)
+    other = work_space_at(window, there, window.end)
+    if other is None and volume.base + known.length > window.end:
+        # No room for it here; where it came from, its header is erased.
+        erased = filled_with(window.at(base, USUAL_HEADER), 0xFF)
+        return (known, base) if own is None and erased else None
+    return (known, base) if own is None and other is not None else None

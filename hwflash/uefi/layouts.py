@@ -47,6 +47,12 @@ class Layout:
         """The values by field name."""
         return dict(zip(self.names, self._packer.unpack_from(data, offset), strict=True))
 
+    def place(self, name: str) -> tuple[int, int]:
+        """Offset and size of a field."""
+        before = self.names.index(name)
+        fields = self.construct.subcons
+        return sum(field.sizeof() for field in fields[:before]), fields[before].sizeof()
+
     def build(self, **values: Any) -> bytes:
         """The bytes of a structure; every field must be given."""
         return self._packer.pack(*(values[name] for name in self.names))

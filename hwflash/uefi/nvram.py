@@ -66,13 +66,16 @@ class Nvram:
     def block_size(self) -> int:
         """Bytes of a block of the volume, in which the firmware counts and erases."""
         found = self._found
+        known = found.areas.known
+        if known and known.block:
+            return known.block
         for volume in (found.volume, found.ftw.spare_volume):
             # A header that was only half written has any block map.
-            if volume is not None and volume.is_nv and volume.checksum_ok and volume.block_size:
+            if volume is None or not (volume.is_nv and volume.checksum_ok and volume.block_size):
+                continue
+            if not known or known.spare.length % volume.block_size == 0:
                 return volume.block_size
-        if found.areas.layout == "AAVMF" and found.areas.spare is not None:
-            return found.areas.spare.length
-        return USUAL_BLOCK
+        return known.spare.length if known else USUAL_BLOCK
 
     @property
     def store(self) -> VariableStore:

@@ -18,8 +18,8 @@ from typing import Final, Literal
 
 from hwflash.uefi.diagnosis import Diagnosis
 from hwflash.uefi.find import Found
+from hwflash.uefi.nvram import USUAL_BLOCK
 from hwflash.uefi.salvage import value
-from hwflash.uefi.volume import volume_anomalies
 from hwflash.uefi.window import Severity, filled_with
 
 Firmware = Literal["OVMF, plain build", "OVMF, SMM build", "AAVMF"]
@@ -27,6 +27,9 @@ Firmware = Literal["OVMF, plain build", "OVMF, SMM build", "AAVMF"]
 PLAIN: Final[Firmware] = "OVMF, plain build"
 SMM: Final[Firmware] = "OVMF, SMM build"
 ARM: Final[Firmware] = "AAVMF"
+
+_STOPS: Final = "stops with an exception, at this boot and every later one"
+_EMPTIES: Final = "does not accept the store and makes an empty one: the variables are lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,13 @@ def _outlook(kind: Firmware, found: Found, diagnosis: Diagnosis) -> tuple[str, S
     if found.ftw.verdict == "replay":
         return _replayed(kind, found, diagnosis)
     here = diagnosis.copies[0]
+    refused = _store_refused(kind, found)
+    if refused is not None:
+        return refused
     if found.store is None:
         if kind == ARM:
-            return "does not accept the store and makes an empty one: the variables are lost", (
-                "error"
-            )
-        return "stops with an exception, at this boot and every later one", "error"
+            return _EMPTIES, "error"
+        return _STOPS, "error"
     if any(item.code == "record.duplicate" for item in found.store.anomalies):
         if kind == ARM:
             return (
@@ -81,7 +85,11 @@ def _outlook(kind: Firmware, found: Found, diagnosis: Diagnosis) -> tuple[str, S
                 "two live records"), "error",
             )  # fmt: skip
         return "hangs at every boot: one variable has two live records", "error"
-    if here.fault:
+    # What this firmware does not look at is not what it stumbles over.
+    passed = bool(found.volume_faults) and not any(
+        item.severity == "error" for item in found.store.anomalies
+    )
+    if here.fault and not passed:
         return f"works with a damaged store and loses variables: {here.fault}", "error"
     return _sound(found)
 
@@ -92,17 +100,45 @@ def _headers(kind: Firmware, found: Found) -> tuple[str, Severity] | None:
     bare = volume is None and found.store is not None and found.store.base == found.base
     if bare:
         return "has no use for a store without a volume header", "error"
-    if volume is not None:
-        faults = volume_anomalies(volume, found.base + found.length)
-        if not any(item.severity == "error" for item in faults):
-            return None
+    faults = _looked_at(kind, found)
+    if volume is not None and not faults:
+        return None
     if kind == ARM:
         return "makes a new, empty store of the volume: it boots, the variables are lost", "error"
+    if faults == {"volume.guid"}:
+        # The flash driver does not look at the GUID; the variable driver, behind it, does.
+        return f"{_STOPS}; nothing is erased", "error"
     copy = " with the complete copy in the spare area" if found.ftw.spare_store else ""
     return (
-        (f"erases the whole volume{copy}, writes a volume header only, and stops with an "
-        "exception, at this boot and every later one"), "error",
+        f"erases the whole volume{copy}, writes a volume header only, and {_STOPS}", "error",
     )  # fmt: skip
+
+
+def _looked_at(kind: Firmware, found: Found) -> set[str]:
+    """Codes of the faults of a volume header that a kind of firmware minds."""
+    faults = {item.code for item in found.volume_faults}
+    runs = found.volume.block_map if found.volume is not None else ()
+    known = found.areas.known
+    usual = (known.block if known is not None else None) or USUAL_BLOCK
+    # AAVMF does not look at the block map, OVMF only at the block size of its first run.
+    if kind == ARM or (runs and runs[0].length == usual):
+        faults -= {"volume.block-map", "volume.block-size"}
+    return faults
+
+
+def _store_refused(kind: Firmware, found: Found) -> tuple[str, Severity] | None:
+    """What comes of a store header that is there and not right."""
+    if found.store is None:
+        return None
+    faults = {item.code for item in (*found.notes, *found.store.anomalies)}
+    if kind == ARM and faults & {"store.size", "store.layout-size"}:
+        return _EMPTIES, "error"
+    if faults & {"store.format", "store.state"}:
+        return f"{_STOPS}; nothing is erased", "error"
+    if "store.size" in faults:
+        how = "hangs, at this boot and every later one" if kind == PLAIN else _STOPS
+        return f"{how}; nothing is erased", "error"
+    return None
 
 
 def _replayed(kind: Firmware, found: Found, diagnosis: Diagnosis) -> tuple[str, Severity]:

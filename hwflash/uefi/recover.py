@@ -295,7 +295,7 @@ def store_fault(area: Window, found: Found, *, exact: bool = False) -> str | Non
     if not bare:
         if volume is None:
             return f"there is no volume header at 0x{at:06X}"
-        faults = _errors(volume_anomalies(volume, found.base + found.length))
+        faults = _errors(volume_anomalies(volume, found.base + found.length, found.areas.known))
         if faults:
             return str(faults[0])
         at += volume.header_length

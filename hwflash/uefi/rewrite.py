@@ -94,7 +94,13 @@ def replace_records(nvram: Nvram, records: Sequence[Record], *, order: Order = "
 
 def _as_firmware(nvram: Nvram, wanted: Sequence[Record]) -> None:
     """One fault-tolerant write of the store, its header included."""
-    store = nvram.store
+    store, faults = nvram.store, nvram.found.volume_faults
+    if faults:
+        raise ImageError(
+            f"the volume at 0x{nvram.base:06X} is damaged: {faults[0].text}",
+            code="uefi.volume-damaged",
+            offset=nvram.base,
+        )
     content = nvram.flash.read(store.base, STORE_HEADER.size)
     content += b"".join(record.build() for record in wanted)
     if len(content) > store.size:

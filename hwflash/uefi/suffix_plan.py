@@ -16,7 +16,6 @@ from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.records import LAYOUTS, Record, State, aligned, make_record
 from hwflash.uefi.status import EfiError, EfiStatus
 from hwflash.uefi.store import VariableStore, findable
-from hwflash.uefi.volume import volume_anomalies
 from hwflash.uefi.window import filled_with
 
 #: Bytes of a record's start id, which begins its header.
@@ -136,11 +135,7 @@ def _preconditions(nvram: Nvram) -> Geometry:
     faults = (
         ["it has no volume header"]
         if found.volume is None
-        else [
-            item.text
-            for item in volume_anomalies(found.volume, found.base + found.length)
-            if item.severity == "error"
-        ]
+        else [item.text for item in found.volume_faults]
     )
     if faults:
         text = f"the volume at 0x{found.base:06X} is damaged: {faults[0]}"

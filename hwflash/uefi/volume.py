@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from hwflash.errors import ImageError
 from hwflash.uefi.guids import NV_VOLUME, from_bytes
 from hwflash.uefi.layouts import BLOCK_MAP_ENTRY, VOLUME_HEADER
 from hwflash.uefi.window import Anomaly, Severity, Window
+
+if TYPE_CHECKING:
+    from hwflash.uefi.areas import KnownLayout
 
 SIGNATURE: Final = b"_FVH"
 REVISION: Final = 2
@@ -174,13 +177,25 @@ def parse_volume(window: Window, offset: int) -> FirmwareVolume:
     )
 
 
-def volume_anomalies(volume: FirmwareVolume, image_end: int) -> list[Anomaly]:
-    """What is wrong with a header, and what the firmware would make of it."""
+def volume_anomalies(
+    volume: FirmwareVolume, image_end: int, known: KnownLayout | None = None
+) -> list[Anomaly]:
+    """What is wrong with a header, and what the firmware would make of it.
+
+    Args:
+        volume: the header.
+        image_end: image offset that the volume cannot reach beyond.
+        known: the build that it belongs to, which insists on its own length and block size
+            whatever the checksum says (edk2 InitializeVariableFvHeader; measured).
+    """
     found: list[Anomaly] = []
 
     def add(code: str, at: int, text: str, severity: Severity = "error") -> None:
         found.append(Anomaly(f"volume.{code}", volume.base + at, text, severity))
 
+    if any(volume.zero_vector):
+        text = "the volume's zero vector is not zero; no firmware looks at it but in the checksum"
+        add("zero-vector", 0, text, "note")
     if volume.signature != SIGNATURE:
         add("signature", 40, f"the volume's signature is {volume.signature!r}, not {SIGNATURE!r}")
     if volume.file_system != NV_VOLUME:
@@ -199,8 +214,19 @@ def volume_anomalies(volume: FirmwareVolume, image_end: int) -> list[Anomaly]:
             "length", 32, f"the volume claims 0x{volume.length:X} bytes, "
             f"the image has 0x{image_end - volume.base:X} from its start",
         )  # fmt: skip
-    if not volume.block_map_ended or volume.block_size is None:
+    elif known is not None and volume.length != known.length:
+        add(
+            "length", 32, f"the volume claims 0x{volume.length:X} bytes, {known.name} has "
+            f"0x{known.length:X}: the firmware does not accept it",
+        )  # fmt: skip
+    size = volume.block_size
+    if not volume.block_map_ended or size is None or size & (size - 1) or size > volume.length:
         add("block-map", 56, "the volume's block map has no usable end or block size")
+    elif known is not None and known.block not in (None, size):
+        add(
+            "block-size", 60, f"the volume's blocks have 0x{size:X} bytes, in {known.name} "
+            f"0x{known.block:X}: the firmware does not accept it",
+        )  # fmt: skip
     elif (covered := sum(run.count * run.length for run in volume.block_map)) != volume.length:
         add(
             "block-map-length", 56, f"the volume's block map covers 0x{covered:X} bytes, "

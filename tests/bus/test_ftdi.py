@@ -5,7 +5,7 @@ import pytest
 import usb.core
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import DieBus, Rig, RigFactory, pattern, small_chip
+from support import DieBus, Rig, RigFactory, examples, pattern, small_chip
 
 from hwflash.bus import ftdi as module
 from hwflash.bus.discovery import find_all
@@ -50,7 +50,7 @@ PIECES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
     st.lists(PIECES, max_size=25),
     st.sampled_from([30e6, 1e6, 100e3]),

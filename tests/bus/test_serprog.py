@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import DieBus, small_chip
+from support import DieBus, examples, small_chip
 
 from hwflash.bus import serprog_protocol as sp
 from hwflash.bus.abilities import Limits, limits_of
@@ -234,7 +234,7 @@ def test_sfdp_is_read_within_small_limits() -> None:
     assert found.sfdp is not None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     st.lists(st.tuples(st.binary(max_size=80), st.integers(0, 80)), max_size=40),
     st.integers(1, 200),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from hwflash.chip import dumps, sfdp
 from hwflash.errors import HwflashError
@@ -70,7 +71,7 @@ def test_random_bytes_behind_a_signature(data: bytes, answers: list[int]) -> Non
     swallow(b"SFDP\x06\x01" + data, answers)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     st.sampled_from(TABLES),
     st.lists(st.tuples(st.integers(0, 4463), st.integers(0, 255)), min_size=1, max_size=6),
@@ -83,7 +84,7 @@ def test_mutated_tables(data: bytes, changes: list[tuple[int, int]], answers: li
     swallow(bytes(changed), answers)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(
     st.sampled_from([data for data in TABLES if data[6] > 0 and len(data) < 1024]),
     st.lists(st.integers(0, 0xFFFFFFFF), min_size=2, max_size=40),

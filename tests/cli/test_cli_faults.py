@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import KIB, Answer, Bench
-from support import pattern
+from support import mostly_slow, pattern
 
 Image = tuple[bytes, bytes, Path]
 
@@ -55,6 +55,7 @@ def honest(bench: Bench, answer: Answer, image: Image) -> str:
     return "unchanged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "step"), [("p25q21h", 1.5), pytest.param("at25sf041", 1.1, marks=pytest.mark.slow)]
 )
@@ -74,6 +75,7 @@ def test_the_cable_is_pulled_in_every_phase(tmp_path: Path, part: str, step: flo
     assert fate.count("unknown") >= 3
 
 
+@pytest.mark.slow
 def test_the_cable_is_pulled_from_a_chip_with_block_locks(tmp_path: Path) -> None:
     """Locks that cannot be put back must not hide that a write had begun."""
     bench = Bench(tmp_path, "sst26vf016b")
@@ -162,7 +164,7 @@ def power_cut(bench: Bench, seed: int, faults: str) -> None:
 
 
 @pytest.mark.parametrize("faults", ["", "slow=0.2"])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", mostly_slow(2, range(5)))
 def test_a_power_cut_anywhere(small: Bench, seed: int, faults: str) -> None:
     power_cut(small, seed, faults)
 

@@ -90,6 +90,7 @@ def test_declined_and_misused_are_not_recorded(bench: Bench) -> None:
     assert entries(bench) == []
 
 
+@pytest.mark.slow
 def test_a_write_that_is_cut_and_resumed(bench: Bench) -> None:
     bench.fill(1)
     new = pattern(bench.size, 2)

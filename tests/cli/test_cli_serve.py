@@ -100,6 +100,7 @@ def test_nobody_serves_there(bench: Bench) -> None:
     assert (answer.code, answer.error["code"]) == (3, "programmer.absent")
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_of_a_write(bench: Bench) -> None:
     """Exit 6 or 3, never 0, and the message says what is known of the chip."""
     bench.fill(3)

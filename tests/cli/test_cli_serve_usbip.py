@@ -17,6 +17,7 @@ from hwflash.chip import catalog
 from hwflash.flash.nor import NorFlash
 
 
+@pytest.mark.slow
 def test_json_lines(bench: Bench) -> None:
     with serving("usbip", "-p", "sim://w25q80", "--listen", "127.0.0.1:0", "--json") as (
         process,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from harness import Bench
-from support import pattern
+from support import mostly_slow, pattern
 
 from hwflash.cli.output import Console
 from hwflash.progress import Progress
@@ -59,7 +59,7 @@ def test_stopped_before_anything_was_changed(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", mostly_slow(1, [signal.SIGINT, signal.SIGTERM]))
 @pytest.mark.parametrize("phase", ["erase", "program", "verify"])
 def test_stopped_after_something_was_changed(
     small: Bench, monkeypatch: pytest.MonkeyPatch, phase: str, number: signal.Signals
@@ -140,7 +140,7 @@ def ask_on_terminal(bench: Bench) -> list[object]:
     return ["write", image, "-p", bench.url()]
 
 
-@pytest.mark.parametrize("key", [b"\x03", b"\x04", b"n\n", b"", b"y\n"])
+@pytest.mark.parametrize("key", mostly_slow(2, [b"\x03", b"y\n", b"\x04", b"n\n", b""]))
 def test_the_question_on_a_terminal(small: Bench, key: bytes) -> None:
     """Ctrl-C, Ctrl-D, no, SIGTERM and yes; none of them needs a second key."""
     words = ask_on_terminal(small)
@@ -165,6 +165,7 @@ def test_the_question_on_a_terminal(small: Bench, key: bytes) -> None:
     assert small.content == old
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_bars_and_no_colour_when_it_wants_none(small: Bench) -> None:
     words = [*ask_on_terminal(small), "-y"]
     with terminal(small, *words, TERM="xterm-256color") as (pid, master):
@@ -180,6 +181,7 @@ def test_a_terminal_gets_bars_and_no_colour_when_it_wants_none(small: Bench) -> 
     assert b"program" in plain
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_waiting_for_standard_input(small: Bench) -> None:
     small.fill(1)
     old = small.content
@@ -201,6 +203,7 @@ def test_ctrl_c_stops_waiting_for_standard_input(small: Bench) -> None:
     assert small.content == old
 
 
+@pytest.mark.slow
 def test_ctrl_c_from_outside(bench: Bench) -> None:
     old = bench.fill(1)
     new = pattern(bench.size, 2)
@@ -234,6 +237,7 @@ def test_ctrl_c_from_outside(bench: Bench) -> None:
     assert bench.content == new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--json"], []])
 @pytest.mark.parametrize("lines", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_reader_that_leaves_does_not_stop_a_write(
@@ -259,9 +263,9 @@ def test_a_reader_that_leaves_does_not_stop_a_write(
     "line",
     [
         "chips list | head -1",
-        "read - -p '{url}' | head -c 1",
+        pytest.param("read - -p '{url}' | head -c 1", marks=pytest.mark.slow),
         "write '{image}' -y -p '{url}' >/dev/full",
-        "write '{image}' -y -p '{url}' >&- 2>&-",
+        pytest.param("write '{image}' -y -p '{url}' >&- 2>&-", marks=pytest.mark.slow),
         pytest.param("write '{image}' -y -p '{url}' 2>/dev/full", marks=pytest.mark.slow),
         pytest.param("read - -p '{url}' >&-", marks=pytest.mark.slow),
         pytest.param("write - --at 0 -y -p '{url}' <&-", marks=pytest.mark.slow),
@@ -288,6 +292,7 @@ def test_standard_streams_that_do_not_work(small: Bench, line: str) -> None:
         assert b"standard" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_programmer(small: Bench) -> None:
     words = ask_on_terminal(small)
     with terminal(small, *words) as (pid, master):
@@ -303,6 +308,7 @@ def test_two_processes_on_one_programmer(small: Bench) -> None:
     assert small.chip("probe").code == 0, "the lock ends with its process"
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_write_that_can_be_resumed(bench: Bench) -> None:
     """SIGKILL: nothing could be said any more, but the journal is there."""
     bench.fill(1)

@@ -240,6 +240,7 @@ def test_set_on_a_chip_programs_a_few_pages_and_erases_nothing(bench: Bench, vol
     assert backup.read_bytes() == volume
 
 
+@pytest.mark.slow
 def test_power_cut_at_every_operation_leaves_the_old_or_the_new_value(bench: Bench):
     volume = bytes(volume_bytes(some_variables()))
     bench.fill(board_image(bench.size, volume))

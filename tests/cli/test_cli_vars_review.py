@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from harness import Bench
@@ -20,6 +21,7 @@ from uefi.volumes import (
 )
 
 from hwflash.jobs import uefi_read
+from hwflash.uefi.corruptions import ELEVEN
 from hwflash.uefi.find import find_stores
 from hwflash.uefi.guids import GLOBAL_VARIABLE, IMAGE_SECURITY
 from hwflash.uefi.window import Window
@@ -207,3 +209,27 @@ def test_an_erased_chip_gets_an_empty_store(bench: Bench, layout, known, fill):
     assert bench.content[:0x8000] == image[:0x8000]
     assert bench.content[0x8000 + known.length :] == image[0x8000 + known.length :]
     assert bench.run("vars", "set", bench.url(), "Timeout", "--u16", "3", "-y").code == 0
+
+
+def test_a_recovery_says_that_the_store_still_needs_a_rescue(bench: Bench):
+    """Nothing is pending; OVMF would erase the volume all the same."""
+    (found,) = find_stores(bytes(volume_bytes(some_variables())))
+    file = bench.file("bad.fd", ELEVEN[0].of(found))
+    answer = bench.run("ftw", "recover", file, "-y")
+    assert answer.code == 1
+    assert "Do not switch the board on" in answer.err
+    answer = bench.run("ftw", "rescue", file, "-y")
+    assert (answer.code, answer.err.count("warning")) == (0, 0)
+    assert bench.run("ftw", "recover", file, "-y").code == 0
+    assert Path(file).read_bytes() == found.window.data
+
+
+@pytest.mark.parametrize("length", [0x2000, 0x40000000])
+def test_a_wrong_length_does_not_hide_a_part_of_the_store_on_a_chip(bench: Bench, length: int):
+    volume = volume_bytes(some_variables())
+    volume[32:40] = length.to_bytes(8, "little")
+    bench.fill(bytes(volume).ljust(bench.size, b"\xff"))
+    assert bench.run("vars", "check", bench.url()).code == 1
+    answer = bench.json("ftw", "rescue", bench.url(), "-y")
+    assert answer.code == 0, answer.err
+    assert answer.result["kept"] == len(some_variables())

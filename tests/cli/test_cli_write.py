@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness import KIB, Bench
-from support import pattern
+from support import mostly_slow, pattern
 
 from hwflash.layout.files import Segment, load_image, save_image
 from hwflash.units import Range
@@ -279,7 +279,7 @@ def test_assumed_content_is_not_read_as_a_whole(small: Bench) -> None:
 
 
 @pytest.mark.parametrize("kind", ["elsewhere", "where it is changed", "everywhere", "too short"])
-@pytest.mark.parametrize("full", [[], ["--verify", "full"]])
+@pytest.mark.parametrize("full", mostly_slow(1, [[], ["--verify", "full"]]))
 def test_a_wrong_assumption_costs_nobodys_data(small: Bench, kind: str, full: list[str]) -> None:
     """Wrong in one byte that no spot check is likely to meet, or in all of them."""
     old = small.fill(1)

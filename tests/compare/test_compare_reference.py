@@ -27,7 +27,8 @@ def folders(tmp_path: Path) -> list[Folder]:
     (tmp_path / "secure.fd").write_bytes(SECURE)
     (tmp_path / "vars.fd").write_bytes(STORE)
     (tmp_path / "arm.fd").write_bytes(b"\0" * 0x1000 + CODE)
-    (tmp_path / "arm-vars.fd").write_bytes(b"\0" * VIRT_UNIT)
+    with (tmp_path / "arm-vars.fd").open("wb") as file:
+        file.truncate(VIRT_UNIT)
 
     def describe(name: str, code: str, store: str, arch: str = "x86_64", features=(), **more):
         machine = "virt-*" if arch == "aarch64" else "pc-q35-*"

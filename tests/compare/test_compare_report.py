@@ -10,7 +10,7 @@ from xml.dom.minidom import parseString
 
 import pytest
 from compare.firmware_sides import MIB, changed, firmware, guid, module, side
-from support import pattern
+from support import mostly_slow, pattern
 from uefi.volumes import GUID, variable
 
 from hwflash.compare import html
@@ -126,7 +126,7 @@ def test_rows_of_images_that_lie_otherwise():
     assert row.right == image[0x84100:0x84110]
 
 
-@pytest.mark.parametrize("kind", ["equal", "scattered", "random", "erased"])
+@pytest.mark.parametrize("kind", mostly_slow(1, ["scattered", "equal", "random", "erased"]))
 def test_16_mib_in_less_than_two_seconds(kind: str):
     image = b"\xff" * (12 * MIB) + firmware([variable("Mine")], CODE)
     other = {

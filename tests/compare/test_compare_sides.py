@@ -4,6 +4,7 @@ import pytest
 from compare.firmware_sides import MIB, changed, firmware, module, side, volume
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from hwflash.compare.regions import compare_regions, narrowed, parts_of
 from hwflash.compare.sides import Alignment, Segment, Side, Volume, align, pair_volumes
@@ -112,7 +113,7 @@ def test_volumes_without_a_counterpart_are_told():
     ]  # fmt: skip
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.tuples(st.integers(0, 90), st.integers(1, 40), st.integers(0, 2)), max_size=6),
     st.lists(st.tuples(st.integers(0, 90), st.integers(1, 40), st.integers(0, 2)), max_size=6),

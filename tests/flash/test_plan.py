@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import small_chip
+from support import examples, small_chip
 
 from hwflash.chip.model import Duration, EraseRegion, EraseType
 from hwflash.errors import ImageError
@@ -128,7 +128,7 @@ def planned(geometry, old, new, places, dirty) -> Plan:
     return make_plan("PART", geometry, windows)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(cases())
 def test_executing_a_plan_always_yields_the_new_content(case) -> None:
     geometry, old, new, places, dirty = case
@@ -154,7 +154,7 @@ def test_executing_a_plan_always_yields_the_new_content(case) -> None:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(cases())
 def test_no_plan_costs_more_than_the_naive_ones(case) -> None:
     geometry, old, new, places, dirty = case
@@ -184,7 +184,7 @@ def test_no_plan_costs_more_than_the_naive_ones(case) -> None:
         assert plan.seconds <= at_once + 1e-9
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(geometries(), st.lists(st.tuples(st.integers(0, 32 * UNIT - 1), st.integers(1, 999)),
                               min_size=1, max_size=4))  # fmt: skip
 def test_windows_hold_their_targets_in_whole_blocks(geometry, spots) -> None:

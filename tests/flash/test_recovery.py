@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support import Rig, pattern, small_chip
+from support import Rig, mostly_slow, pattern, small_chip
 from writing import Job
 
 from hwflash.chip.model import EraseRegion, ProtectionLayout, ProtectionStyle
@@ -64,7 +64,7 @@ def test_the_job_has_erases_and_programs() -> None:
 
 
 @pytest.mark.parametrize("chip", [CHIP, LOCKED], ids=["plain", "sst26"])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", mostly_slow(1, [1, 2]))
 def test_power_is_cut_in_every_primitive(tmp_path: Path, chip, seed: int) -> None:
     """Old or new after `resume` or after putting the backup back, whatever was torn."""
     cuts = 0
@@ -128,6 +128,7 @@ def test_a_torn_erase_is_erased_again_whatever_it_reads_as(tmp_path: Path) -> No
     rig.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chip", [CHIP, LOCKED], ids=["plain", "sst26"])
 def test_the_cable_is_pulled_at_every_usb_transfer(tmp_path: Path, chip) -> None:
     """Exit 3 means that nothing was changed, 6 that something may be: never the other way."""

@@ -49,6 +49,7 @@ def variables(items) -> set[str]:
     return {item.name for item in items}
 
 
+@pytest.mark.slow
 def test_modules_of_the_secure_build_are_named(file):
     begin = time.monotonic()
     found = report(file("OVMF_CODE_4M.fd"), file("OVMF_CODE_4M.secboot.fd"))
@@ -68,6 +69,7 @@ def test_modules_of_the_secure_build_are_named(file):
     assert {item.name for item in found.regions if not item.equal} == {"fvmain-compact", "seccode"}
 
 
+@pytest.mark.slow
 def test_builds_of_other_sizes_are_compared_module_by_module(file):
     found = report(file("OVMF_CODE.fd"), file("OVMF_CODE_4M.fd"))
     assert found.alignment.how == "volumes"
@@ -105,6 +107,7 @@ def test_a_template_of_another_size_has_the_same_keys(file):
     assert not {"PK", "KEK", "db", "dbx"} & variables(difference.only_right)
 
 
+@pytest.mark.slow
 def test_the_descriptors_firmware(file):
     plain = reference("x86_64,-secure-boot")
     assert plain.parts() == [(0, file("OVMF_VARS_4M.fd") + file("OVMF_CODE_4M.fd"))]

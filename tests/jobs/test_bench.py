@@ -43,6 +43,7 @@ def test_bars_of_a_16_mib_chip(rows: dict[str, Row]) -> None:
         assert rows[job].cpu <= 0.25 * rows[job].seconds
 
 
+@pytest.mark.slow
 def test_drawn_times_keep_the_bars_too(small: dict[str, Row]) -> None:
     assert small["read all"].ratio <= 1.10
     assert small["program blank"].ratio <= 1.20
@@ -67,6 +68,7 @@ def test_the_peer_gets_its_clock_back() -> None:
     assert spiflash.serialflash.time is time
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn(small: dict[str, Row], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     code = (

@@ -178,6 +178,7 @@ def writer(state: Path, count: int, name: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_several_processes_begin_a_history_and_write_it(tmp_path: Path) -> None:
     writers = [writer(tmp_path, 20, str(number)) for number in range(4)]
     numbers: list[int] = []
@@ -228,6 +229,7 @@ def test_a_transaction_has_the_file_to_itself_from_the_start(tmp_path: Path) -> 
     other.close()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_no_half_entry(tmp_path: Path) -> None:
     add(tmp_path, ENTRY)
     process = writer(tmp_path, 100_000, "x")

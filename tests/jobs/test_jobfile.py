@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import examples
 from uefi.volumes import GUID, OVMF_2M, some_variables, volume_bytes
 
 from hwflash.errors import ImageError, UsageError
@@ -262,7 +263,9 @@ LEAVES = st.one_of(
 
 
 @settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(120),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     table=st.sampled_from(["job", "image", "serial", "mac", "csv", "variable", "bytes", "after"]),

@@ -196,6 +196,7 @@ def test_a_journal_is_not_believed_after_another_write(desk: Desk) -> None:
     assert desk.content()[: len(new)] == new
 
 
+@pytest.mark.slow
 def test_a_cable_pulled_after_the_write_does_not_deny_it(desk: Desk) -> None:
     with pytest.raises(ChipStateUnknown):
         desk.write(desk.open("w25q80dv", more="&power_cut=2"), 0x40000, pattern(9000))

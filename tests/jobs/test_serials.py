@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import examples
 
 from hwflash.errors import EnvironmentFault, HwflashError, ImageError
 from hwflash.jobs.serial_units import Claim, Number, Wish
@@ -413,7 +414,9 @@ STEP = st.tuples(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=st.lists(STEP, min_size=1, max_size=8))
 def test_no_two_boards_ever_hold_one_number(

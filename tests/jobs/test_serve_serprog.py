@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving import ServedPart, Serving
-from support import DieBus, pattern, small_chip
+from support import DieBus, examples, pattern, small_chip
 
 from hwflash.bus import serprog_protocol as sp
 from hwflash.bus.links import SerialLink, TcpLink
@@ -174,7 +174,7 @@ def test_the_answers_of_one_step_are_bounded() -> None:
     assert sizes == [MAX_READ + 1] * 5
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.binary(max_size=300), max_size=8))
 def test_no_bytes_can_break_it(pieces: list[bytes]) -> None:
     device = SerprogDevice(die())
@@ -192,7 +192,7 @@ _COMMANDS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(_COMMANDS, max_size=30), st.integers(1, 64))
 def test_where_the_stream_is_cut_does_not_matter(commands: list[bytes], piece: int) -> None:
     stream = b"".join(commands)

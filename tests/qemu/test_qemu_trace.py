@@ -152,6 +152,7 @@ def test_runs_of_bytes_are_told_as_one() -> None:
 DATA = Path(__file__).parents[1] / "data"
 
 
+@pytest.mark.slow
 def test_a_recorded_reclaim_of_ovmf_sets_no_bit() -> None:
     records = lzma.decompress((DATA / "ovmf-2m-reclaim.ops.xz").read_bytes())
     steps: list[Program | Erase] = []

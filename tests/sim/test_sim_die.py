@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sim_chips import W25Q128, Bench, sfdp_table
+from support import examples
 
 from hwflash.units import KIB, MIB
 
@@ -71,7 +72,7 @@ def test_page_wraps_and_the_last_page_size_bytes_count(bench: Bench) -> None:
     assert bench("03001000", 256) == b"\xaa" * 4 + bytes(range(4, 256))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.integers(0, 255), st.binary(min_size=1, max_size=600), st.binary(min_size=256, max_size=256)
 )

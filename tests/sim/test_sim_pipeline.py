@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sim_chips import MT25Q256, W25Q128, Bench
+from support import examples
 from test_sim_ft232h import HIGH, LOW, Host, rd, wr
 
 from hwflash.sim.faults import Faults
@@ -100,7 +101,7 @@ COMMANDS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_how_a_window_is_cut_into_runs_makes_no_difference(data: st.DataObject) -> None:
     whole, cut = Bench(TINY), Bench(TINY)

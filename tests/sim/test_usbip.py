@@ -8,7 +8,7 @@ import struct
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import small_chip
+from support import examples, small_chip
 from usbip_client import request, setup, submit, unlink
 
 from hwflash.sim import usbip_wire as wire
@@ -586,7 +586,7 @@ headers = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     start=st.sampled_from([b"", IMPORT, words("0111"), IMPORT[:30]]),
     pieces=st.lists(st.one_of(st.binary(max_size=400), headers), max_size=12),

@@ -247,6 +247,7 @@ def test_many_connections_that_ask_for_nothing(served: Served) -> None:
     served.client().close()
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_no_answers_is_let_go(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

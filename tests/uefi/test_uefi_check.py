@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 from test_uefi_power_cuts import cuts
 from test_uefi_recover import interrupted_reclaim
 from volumes import (
@@ -156,6 +157,7 @@ def test_an_implausible_spare_loses_variables_and_needs_a_rescue():
     assert severities(found) == {PLAIN: "error", SMM: "error"}
 
 
+@pytest.mark.slow
 def test_the_recorded_power_cuts_follow_the_measured_table():
     seen = set()
     for cut, image in after_power_cuts(cuts()[::3]):
@@ -241,7 +243,7 @@ def test_aavmf_ends_its_list_at_a_torn_header_and_ovmf_in_memory_refuses_it():
 # --- anything -------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=2000)
+@settings(max_examples=examples(60), deadline=2000)
 @given(
     st.integers(0, 14),
     st.lists(st.tuples(st.integers(0, 0x1FFFF), st.binary(min_size=1, max_size=60)), max_size=15),
@@ -257,7 +259,7 @@ def test_a_damaged_volume_is_checked(done, changes):
         assert all(item.text for item in got.outlook)
 
 
-@settings(max_examples=60, deadline=2000)
+@settings(max_examples=examples(60), deadline=2000)
 @given(st.binary(max_size=3000))
 def test_any_bytes_are_checked(data):
     for found in find_stores(data):
@@ -326,6 +328,7 @@ def test_erase_blocks_are_those_of_the_flash():
         assert "erase" in found.diagnosis.refused
 
 
+@pytest.mark.slow
 def test_a_megabyte_of_records_is_read_once(monkeypatch):
     # The search for the store, the check and a second check all look at the same bytes; reading
     # them for each of a check's questions took seconds.

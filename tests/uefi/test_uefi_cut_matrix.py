@@ -26,6 +26,7 @@ from cut_scenarios import (
 )
 from edk2_model import AAVMF, OVMF_2M, OVMF_4M, Layout
 from power_cuts import Density, cuts, opened, recovered, sound_after_recovery, variables_in
+from support import mostly_slow
 from volumes import GUID, NV_BS
 
 from hwflash.errors import ImageError
@@ -97,7 +98,7 @@ def test_equal_states_are_tried_once_and_choices_are_repeatable():
 # --- quick: samples --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", [OVMF_2M, AAVMF], ids=["2M", "AAVMF"])
+@pytest.mark.parametrize("layout", mostly_slow(1, [OVMF_2M, AAVMF]), ids=["2M", "AAVMF"])
 def test_setting_in_place_survives_everywhere(layout: Layout):
     names = {check(scenario, Density(seeds=1)).scenario.name for scenario in in_place(layout)}
     assert len(names) == 7
@@ -210,6 +211,7 @@ def test_in_place_changes_need_no_erase_block():
         check(scenario, Density(seeds=1, pages=1, share=0.2))
 
 
+@pytest.mark.slow
 def test_prefixes_of_the_recorded_reclaim_are_recovered():
     count = recorded(0x8000)
     assert whole(count)

@@ -5,6 +5,7 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 from uefi.test_uefi_devicepath import TEXTS
 
 from hwflash.errors import UsageError
@@ -181,7 +182,7 @@ def test_every_node_that_has_a_text_of_its_own_is_tried():
 
 
 @pytest.mark.parametrize("form", BODIES, ids=str)
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data())
 def test_a_node_comes_back_from_its_text(form, data):
     node = Node(*form, data.draw(BODIES[form]))

@@ -600,6 +600,7 @@ def test_destination_complete_and_complete(layout: Layout, build: Build):
 # --- every prefix of the recording -----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_prefixes_of_the_recorded_boot():
     """What a plain and an SMM build make of the volume at each step of the recording."""
     runs = merged(recorded_operations())

@@ -5,16 +5,17 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import pattern
+from support import examples, pattern
 from volumes import AAVMF, OVMF_2M, OVMF_4M, entry, some_variables, variable, volume_bytes
 
 from hwflash.errors import ImageError
 from hwflash.uefi.find import find_stores, read_at
 from hwflash.uefi.foreign import identify
 from hwflash.uefi.ftw import make_work_space
+from hwflash.uefi.guids import AUTHENTICATED_STORE, NV_VOLUME, PLAIN_STORE, WORK_SPACE
 from hwflash.uefi.store import make_store
 from hwflash.uefi.volume import make_volume
-from hwflash.uefi.window import Window
+from hwflash.uefi.window import Window, filled_with, find_guid
 from hwflash.units import Range
 
 LAYOUTS = pytest.mark.parametrize("layout", [OVMF_2M, OVMF_4M, AAVMF], ids=lambda item: item.name)
@@ -279,7 +280,7 @@ def check(image: bytes) -> None:
             assert min(usage.used, usage.free, usage.reclaimable) >= 0
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_a_damaged_volume_never_stops_the_search(data):
     image = volume_bytes(some_variables(), entries=(entry(record=0xFD),))
@@ -308,3 +309,28 @@ def test_random_bytes_with_headers_in_them_never_stop_the_search(seed):
         piece = rng.choice(pieces)
         image[at : at + len(piece)] = piece
     check(bytes(image))
+
+
+GUIDS = [guid.bytes_le for guid in (AUTHENTICATED_STORE, NV_VOLUME, PLAIN_STORE, WORK_SPACE)]
+
+
+@given(st.sampled_from(GUIDS), st.data())
+def test_a_guid_is_found_where_a_plain_search_finds_it(guid: bytes, data):
+    piece = st.one_of(
+        st.just(guid), st.integers(1, 15).map(lambda at: guid[at:]), st.just(b"\xff" * 20),
+        st.integers(1, 15).map(lambda at: guid[:at]), st.binary(max_size=9),
+    )  # fmt: skip
+    image = b"".join(data.draw(st.lists(piece, max_size=8)))
+    start, end = (data.draw(st.integers(0, len(image))) for _ in range(2))
+    assert find_guid(image, guid, start, end) == image.find(guid, start, end)
+
+
+def test_an_image_full_of_half_guids_is_searched_too():
+    image = PLAIN_STORE.bytes_le[:13] * 1000 + PLAIN_STORE.bytes_le
+    assert find_guid(image, PLAIN_STORE.bytes_le, 0, len(image)) == 13000
+
+
+@given(st.binary(max_size=40), st.integers(0, 255))
+def test_filled_with(data: bytes, value: int):
+    assert filled_with(data, value) == all(byte == value for byte in data)
+    assert filled_with(bytes([value]) * len(data), value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from uuid import UUID
 
+import pytest
 from volumes import after_power_cuts, recorded_operations, recorded_volume
 
 from hwflash.uefi.find import find_stores
@@ -26,6 +27,7 @@ def cuts() -> list[int]:
     return sorted(marks)
 
 
+@pytest.mark.slow
 def test_every_power_cut_is_read_and_told_of():
     verdicts: dict[str, int] = {}
     lost = 0

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 from test_uefi_power_cuts import cuts
 from volumes import (
     AAVMF,
@@ -84,6 +85,7 @@ def interrupted_reclaim(
 # --- the recorded reclaim -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_cut_of_a_recorded_reclaim_is_recovered():
     before = values(find_stores(recorded_volume())[0]).keys()
     verdicts, rewritten = set(), []
@@ -364,7 +366,7 @@ def test_a_bare_store_has_nothing_to_be_recovered():
     assert (done.verdict, done.changed) == ("unknown", False)
 
 
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=examples(150), deadline=2000)
 @given(
     st.integers(0, 14),
     st.lists(st.tuples(st.integers(0, 0x1FFFF), st.binary(min_size=1, max_size=40)), max_size=12),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples, mostly_slow
 from test_uefi_recover import interrupted, interrupted_reclaim, opened, values
 from volumes import (
     AAVMF,
@@ -99,7 +100,7 @@ def test_a_pending_write_is_a_recovery():
 # --- spare ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("work", [0x00, 0xFF, 0x55, None])
+@pytest.mark.parametrize("work", mostly_slow(2, [0x00, None, 0xFF, 0x55]))
 @pytest.mark.parametrize("erased", [1, 6, 14])
 def test_an_erased_variable_area_comes_back_from_the_spare(work, erased):
     image = volume_bytes(many())
@@ -371,7 +372,7 @@ def test_variables_in_deleted_transition_are_kept():
 # --- anything -------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=2000)
+@settings(max_examples=examples(60), deadline=2000)
 @given(
     st.integers(0, 14),
     st.lists(st.tuples(st.integers(0, 0x1FFFF), st.binary(min_size=1, max_size=60)), max_size=15),
@@ -444,7 +445,7 @@ def test_a_rescue_that_is_cut_comes_to_the_same_variables(seed):
         assert second.found.healthy, where
 
 
-@settings(max_examples=30, deadline=2000)
+@settings(max_examples=examples(30), deadline=2000)
 @given(st.integers(0, 2**32), st.sampled_from([b"", b"\xaa\x55", b"\xaa\x55\x3f\0"]))
 def test_noise_never_gives_a_traceback(seed, pattern):
     noise = bytearray(random.Random(seed).randbytes(0x20000))

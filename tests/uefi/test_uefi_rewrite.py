@@ -476,6 +476,7 @@ def test_used_stores_survive_cuts(seed: int):
         check_cut(cut, old, wanted, gone=gone)
 
 
+@pytest.mark.slow
 def test_a_new_work_space_is_made_when_the_queue_is_full():
     done = entry(header=0xF8, record=0xF9)
     image = volume_bytes([*[filling(0x700, f"V{i}") for i in range(6)], variable("D", state=0x3C)],
@@ -565,9 +566,13 @@ def test_a_plain_store_and_one_at_another_place():
     assert min(step.range.address for step in nvram.operations) > 0x30000
 
 
+#: A board's own layout; OVMF insists on its block size.
+FINE = replace(OVMF_2M, name="fine", length=0x1F000, spare=Range(0x10000, 0xF000), block=None)
+
+
 @pytest.mark.parametrize("block", [0x200, 0x400, 0x800])
 def test_volumes_with_smaller_blocks_than_the_flash_erases(block: int):
-    image = volume_bytes(dead_and_alive(), block=block)
+    image = volume_bytes(dead_and_alive(), FINE, block=block)
     nvram = survives(image, reclaim, values(nvram_of(image).store))
     (record,) = nvram.work_space.entries[-1].records
     assert record.lba * block == 0x1000
@@ -610,9 +615,10 @@ def test_areas_made_of_large_erase_blocks_are_rewritten():
     assert values(nvram.store) == wanted
 
 
+@pytest.mark.parametrize("layout", [OVMF_2M, FINE], ids=lambda item: item.name)
 @pytest.mark.parametrize("block", [0, 3, 0x30, 0x1800, 0x20000, 0x80000000, 0xFFFFFFFF])
-def test_hostile_block_sizes_are_refused(block: int):
-    image = volume_bytes(dead_and_alive())
+def test_hostile_block_sizes_are_refused(block: int, layout: KnownLayout):
+    image = volume_bytes(dead_and_alive(), layout)
     image[60:64] = block.to_bytes(4, "little")
     image[50:52] = b"\0\0"
     total = sum(int.from_bytes(image[at : at + 2], "little") for at in range(0, 0x48, 2))

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import examples
 from variable_services import (
     APPEND,
     AT,
@@ -406,7 +407,7 @@ def model_set(model: dict, name: str, guid: UUID, attributes: int, data: bytes) 
 
 
 @given(st.lists(calls(), max_size=25), st.sampled_from(["authenticated", "plain"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_sequences_against_a_model(sequence, kind):
     others = some_variables(3)
     service = services(others, kind=kind)
