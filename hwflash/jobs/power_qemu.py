@@ -92,6 +92,10 @@ class QemuSwitch:
         """The serial port of the machine while it runs."""
         return self.guest.console if self.guest is not None else None
 
+    def seconds(self) -> float:
+        """The clock by which patience with the firmware is counted."""
+        return self.guest.process.guest_seconds() if self.guest is not None else 0.0
+
     def switch(self, on: bool, /) -> None:
         """See `hwflash.jobs.power.Switch`.
 
