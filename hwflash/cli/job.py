@@ -11,6 +11,7 @@ import click
 
 from hwflash.cli import params, runner
 from hwflash.cli.job_boot import command as boot_
+from hwflash.cli.job_endurance import command as endurance_
 from hwflash.cli.write import repeatable
 from hwflash.errors import HwflashError, Interrupted, UsageError
 
@@ -31,6 +32,7 @@ def command() -> None:
 
 
 command.add_command(boot_)
+command.add_command(endurance_)
 
 
 @command.command("check")
