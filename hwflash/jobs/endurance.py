@@ -213,9 +213,9 @@ def _cycle(bench: _Bench, number: int) -> Cycle:
         before = bench.volume(session)
         found = bench.place.read(before)
         if options.fill is not None and found is not None:
-            filling = _filling(found, options.fill)
-            if filling is not None:
-                bench.put(session, [filling])
+            dead = filling(found, options.fill)
+            if dead is not None:
+                bench.put(session, [dead])
                 before = bench.volume(session)
                 found = bench.place.read(before)
     watched = bench.switch is not None
@@ -315,7 +315,7 @@ def _after(
     return kept
 
 
-def _filling(found: Found, free: int) -> Segment | None:
+def filling(found: Found, free: int) -> Segment | None:
     """Dead records behind the last one, until ``free`` bytes are left; None where that is done,
     or where the store is not at rest.
     """
