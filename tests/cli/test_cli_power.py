@@ -126,15 +126,16 @@ def test_power_around_the_console(bench: Bench, fake: FakeBoard) -> None:
     speaker.join()
 
 
-def test_a_console_that_is_lost(bench: Bench, fake: FakeBoard) -> None:
-    threading.Timer(1.0, os.close, [fake.master]).start()
-    with fake.saying("half"):
-        answer = bench.run(
-            "console", "-b", fake.file, "--until", "x", "--timeout", "10", binary=True
-        )
+def test_a_console_that_is_lost(bench: Bench, fake: FakeBoard, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    pulled = after(lambda: log.exists() and log.stat().st_size > 0, lambda: os.close(fake.master))
+    words = ["console", "-b", fake.file, "--until", "x", "--timeout", "20", "--log", log]
+    with fake.saying("half\r\n"):
+        answer = bench.run(*words, binary=True)
+    pulled.join()
     assert answer.code == 3
     assert "[console.lost]" in answer.err
-    assert "last lines:\n    halfhalf" in answer.err
+    assert "last lines:\n    half\n" in answer.err
 
 
 @pytest.mark.parametrize(
