@@ -29,6 +29,7 @@ MEANING: Final = {
     "ok": "done and verified",
     "unchanged": "nothing had to be done: the content was there already",
     "differs": "the content differs",
+    "rejected": "done and verified, but a step after it failed",
     "failed": "failed before anything was changed",
     "unknown": "stopped half way: the chip is in an unknown state",
 }
@@ -37,6 +38,7 @@ MEANING: Final = {
 _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _UNITS: Final = ("jedec_id", "unique_id", "file")
 _LOOKS: Final = frozenset({"read", "verify"})
+_FAILURES: Final = frozenset({"failed", "differs", "rejected"})
 
 
 # --- manifest ---------------------------------------------------------------------------------
@@ -151,8 +153,8 @@ def junit(entries: Sequence[Entry], name: str = "hwflash") -> str:
     jobs = sorted(entries, key=lambda item: item.id)
     counts = {
         "tests": len(jobs),
-        "failures": sum(item.outcome in ("failed", "differs") for item in jobs),
-        "errors": sum(item.outcome not in (*PASSED, "failed", "differs") for item in jobs),
+        "failures": sum(item.outcome in _FAILURES for item in jobs),
+        "errors": sum(item.outcome not in (*PASSED, *_FAILURES) for item in jobs),
         "skipped": 0,
     }
     facts = {key: str(value) for key, value in counts.items()}
@@ -186,7 +188,7 @@ def _case(entry: Entry) -> ET.Element:
         label = f"variable {item.get('name')} {item.get('guid')}"
         ET.SubElement(properties, "property", {"name": visible(label), "value": visible(value)})
     if not entry.passed:
-        tag = "failure" if entry.outcome in ("failed", "differs") else "error"
+        tag = "failure" if entry.outcome in _FAILURES else "error"
         attributes = {"type": visible(entry.error or entry.outcome), "message": _meaning(entry)}
         ET.SubElement(case, tag, attributes).text = visible(str(entry.details.get("message", "")))
     return case
