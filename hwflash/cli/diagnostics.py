@@ -30,7 +30,12 @@ def advice_for(code: str) -> Advice:
 
 
 def chip_state(error: HwflashError) -> str:
-    """What the chip is known to be after an error: one of the two, never silence."""
+    """What the chip is known to be after an error: one of the two, never silence.
+
+    Of a gang there are several chips.
+    """
+    if chips := error.context.get("chips"):
+        return str(chips)
     if error.exit_code == ChipStateUnknown.exit_code:
         return "the chip is in an unknown state"
     if error.exit_code in UNCHANGED:
@@ -119,6 +124,8 @@ _HIDDEN: Final = frozenset(
         "store_options",
         "near",
         "unfinished",
+        "chips",
+        "history",
     }
 )
 

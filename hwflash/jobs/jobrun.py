@@ -50,6 +50,7 @@ class Run:
         cancel: a request to stop.
         backup_folder: where backups go; None is a folder of the state directory.
         changing: is told the number of a unit before its first byte changes.
+        identified: is given the session of each unit, once its chip is known.
         name: of this run, in the history.
     """
 
@@ -61,6 +62,7 @@ class Run:
     cancel: CancelToken
     backup_folder: Path | None = None
     changing: Callable[[int], None] | None = None
+    identified: Callable[[Session], None] | None = None
     name: str = field(default="")
 
     def __post_init__(self) -> None:
@@ -151,6 +153,8 @@ class _Work:
                 "simulated": session.programmer.simulated,
                 "board": session.board.name if session.board is not None else None,
             }
+            if self._run.identified is not None:
+                self._run.identified(session)
             # A chip of another size must not cost a number.
             self._batch.image_content(session.chip.size)
             self._take(session)
