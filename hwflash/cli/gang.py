@@ -155,6 +155,8 @@ def outcome(
     what: str,
     words: Sequence[str],
     more: Mapping[str, object] | None = None,
+    *,
+    stopped: bool = False,
 ) -> runner.Outcome:
     """The summary of a gang: a table, one exit code, and an error where it is none of 0 and 1."""
     from hwflash.cli.gang_show import row_dict, table
@@ -176,7 +178,7 @@ def outcome(
     bad = f", {len(rows) - done} failed" if len(rows) > done else ""
     lines = [*table(rows), f"{done} of {wanted} {what}s done{bad}{begun}"]
     code = worst(row.exit_code for row in rows)
-    return runner.Outcome(keys, lines, code, failure(rows, wanted, what))
+    return runner.Outcome(keys, lines, code, failure(rows, wanted, what, stopped=stopped))
 
 
 def _without_bars(view: Any, confirm: Callable[..., bool]) -> Callable[..., bool]:

@@ -72,7 +72,7 @@ class GangView:
             self._console.talk(line)
 
     def close(self) -> None:
-        """Take the bars off the terminal."""
+        """Take the bars off the terminal, until a programmer goes on."""
         if self._bars is not None:
             self._bars.stop()
 
@@ -205,6 +205,7 @@ class _GangBars:
     def update(self, device: Device, event: Progress) -> None:
         if event.phase == "plan":
             return
+        self._progress.start()  # nothing, when it runs
         percent = 100 * event.done // max(event.total, 1)
         self._progress.update(
             self._tasks[device.number], completed=event.done, total=event.total,

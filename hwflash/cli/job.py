@@ -144,10 +144,11 @@ def _run_gang(
         try:
             with Gang(devices, task, request, pool, state, view, run.cancel) as workers:
                 rows = workers.run_units(units, operator, rules.ends_batch, rules.out_of_work)
+                stopped = workers.declined
         finally:
             view.close()
     more: dict[str, object] = {"job": batch.form.job.name, "batch": name}
-    return gang.outcome(rows, units, "unit", _words(batch, options), more)
+    return gang.outcome(rows, units, "unit", _words(batch, options), more, stopped=stopped)
 
 
 def _files(batch: Batch | None) -> list[dict[str, str]]:

@@ -154,6 +154,8 @@ class Gang:
         self._cancel = cancel
         self._rows: list[Row] = []
         self._stopped = False
+        #: Somebody said that enough is enough.
+        self.declined = False
         self._stack = ExitStack()
         self._workers: list[_Worker] = []
         try:
@@ -260,7 +262,8 @@ class Gang:
             for row in self._rows:
                 if row.error is not None and ends_batch(row.error):
                     ended = True
-            ended = ended or self._cancel.cancelled or desk.declined
+            self.declined = self._cancel.cancelled or desk.declined
+            ended = ended or self.declined
             last = [row for row in self._rows if row.device is worker.device][-1:]
             if last and last[0].error is not None and out_of_work(last[0].error) and worker.free:
                 worker.free = False

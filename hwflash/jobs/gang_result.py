@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from hwflash.errors import HwflashError
+from hwflash.errors import HwflashError, Interrupted
 from hwflash.jobs.gang_devices import Device
 from hwflash.jobs.history_entry import PASSED
 
@@ -87,15 +87,19 @@ class GangFailed(HwflashError):
     code = "gang.failed"
 
 
-def failure(rows: Sequence[Row], wanted: int, what: str) -> HwflashError | None:
+def failure(
+    rows: Sequence[Row], wanted: int, what: str, *, stopped: bool = False
+) -> HwflashError | None:
     """The error of the whole gang, or None where all exit codes are 0 or 1.
 
     Args:
         rows: what became of the units.
         wanted: how many units there should be.
         what: they are called: ``unit`` or ``programmer``.
+        stopped: a person or a signal ended it before all were begun.
     """
-    code = worst(row.exit_code for row in rows)
+    stopped = stopped and len(rows) < wanted
+    code = worst([*(row.exit_code for row in rows), *([Interrupted.exit_code] if stopped else [])])
     if code in (0, 1):
         return None
     bad = [row for row in rows if not row.passed]
@@ -103,8 +107,11 @@ def failure(rows: Sequence[Row], wanted: int, what: str) -> HwflashError | None:
     unknown = sum(row.state == "unknown" for row in rows)
     text = [f"{count} {name}" for name, count in states.items() if count]
     text += [f"{unknown} in an unknown state"] if unknown else []
-    error = GangFailed(
-        f"{len(bad)} of {wanted} {what}s failed",
+    kind = GangFailed if bad else Interrupted
+    error = kind(
+        f"{len(bad)} of {wanted} {what}s failed"
+        + (f", stopped after {len(rows)}" if stopped else ""),
+        code=kind.code if bad else "interrupted.declined",
         failed=len(bad),
         wanted=wanted,
         codes=sorted({row.error.code for row in bad if row.error is not None}),
