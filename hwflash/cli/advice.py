@@ -311,6 +311,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "whoever changed the file",
         "finish a batch with the files it began with, or begin a new one",
     ),
+    "job.after": Advice(
+        "the step, or what it looks at", "the chip itself is good; run the command by hand and look"
+    ),
     "job.placeholder": Advice("the job file", "`hwflash job check FILE` lists every fault"),
     "job": Advice("the job file", "see docs/jobs.md for the form of job files"),
     "serial.locked": Advice(

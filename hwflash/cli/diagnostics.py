@@ -126,6 +126,7 @@ _HIDDEN: Final = frozenset(
         "unfinished",
         "chips",
         "history",
+        "entries",
     }
 )
 

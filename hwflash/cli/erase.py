@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hwflash.cli import gang, params, runner
+from hwflash.cli import gang, params, reports, runner
 from hwflash.cli.results import range_keys
 from hwflash.errors import UsageError
 
@@ -17,7 +17,9 @@ from hwflash.errors import UsageError
 @params.selection_options
 @params.change_options
 @gang.all_or_nothing_option
+@reports.report_option
 @runner.command("erase")
+@reports.reported
 def command(run: runner.Run, all_or_nothing: bool, **options: Any) -> runner.Outcome:
     """Erase the whole chip, or the selected part, to FF.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import gang, params, runner
+from hwflash.cli import gang, params, reports, runner
 from hwflash.cli.write import repeatable
 from hwflash.errors import HwflashError, Interrupted, UsageError
 
@@ -79,7 +79,9 @@ def check(run: runner.Run, file: Path) -> runner.Outcome:
     help="Folder for the backups. Default: in the state directory.",
 )  # fmt: skip
 @params.json_option
+@reports.report_option
 @runner.command("job run")
+@reports.reported
 def run_(run: runner.Run, file: Path, units: int, yes: bool, **options: Any) -> runner.Outcome:
     """Run a job FILE: each unit gets the image, its variables and numbers of its own.
 
@@ -244,7 +246,9 @@ def _outcome(
     errors = [(item, item.error) for item in results if item.error is not None]
     for item, error in errors:
         if not isinstance(error, AfterFailed):
-            _raise(batch, item, error, {"done": done, "failed": failed, "wanted": units}, options)
+            counts: dict[str, object] = {"done": done, "failed": failed, "wanted": units}
+            counts["entries"] = [unit.history for unit in results if unit.history is not None]
+            _raise(batch, item, error, counts, options)
     tail = f", {failed} failed, {units - len(results)} not begun" if failed else ""
     lines = [f"job {batch.form.job.name}: {done} of {units} done{tail}"]
     lines += [str(item) for item in results]
@@ -255,7 +259,7 @@ def _raise(
     batch: Batch,
     item: UnitResult,
     error: HwflashError,
-    counts: dict[str, int],
+    counts: dict[str, object],
     options: dict[str, Any],
 ) -> None:
     words = _words(batch, options)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import gang, params, runner
+from hwflash.cli import gang, params, reports, runner
 from hwflash.cli.results import range_keys, state_for_history
 from hwflash.errors import EnvironmentFault, UsageError
 from hwflash.units import format_seconds, format_size
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     help="Read this often and say where the reads disagree.",
 )
 @params.format_option
+@reports.report_option
 @runner.command("read")
+@reports.reported
 def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **options: Any) -> Any:
     """Read the chip, or parts of it, into FILE (raw, Intel HEX or S-record; - is stdout)."""
     from hwflash.jobs.read import read
@@ -74,6 +76,7 @@ def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **option
         "mismatches": range_keys(found.disagreements),
         "backup": None,
         "stats": stats,
+        "history": found.entry,
     }
     lines = [f"read {format_size(total)} in {format_seconds(found.seconds)}, sha256 {found.sha256}"]
     if repeat > 1:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import gang, params, runner
+from hwflash.cli import gang, params, reports, runner
 from hwflash.cli.results import range_keys, state_for_history
 from hwflash.units import format_seconds, format_size
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 @params.gang_options
 @params.selection_options
 @params.format_option
+@reports.report_option
 @runner.command("verify")
+@reports.reported
 def command(run: runner.Run, file: Path | None, kind: str, **options: Any) -> runner.Outcome:
     """Compare the chip with FILE; exit code 1 when they differ."""
     from hwflash.cli.show import places_text
@@ -57,6 +59,7 @@ def command(run: runner.Run, file: Path | None, kind: str, **options: Any) -> ru
         "mismatches": range_keys(found.mismatches),
         "backup": None,
         "stats": stats,
+        "history": found.entry,
     }
     total = sum(item.length for item in found.mismatches)
     if total:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import gang, params, runner
+from hwflash.cli import gang, params, reports, runner
 from hwflash.cli.results import range_keys
 from hwflash.errors import ChipStateUnknown, HwflashError, UsageError
 from hwflash.units import format_seconds, format_size
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     help="The chip holds this image: look in a few places instead of reading it all.",
 )
 @gang.all_or_nothing_option
+@reports.report_option
 @runner.command("write")
+@reports.reported
 def command(
     run: runner.Run,
     file: Path | None,

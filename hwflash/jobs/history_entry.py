@@ -185,6 +185,14 @@ def to_row(entry: Entry) -> list[Any]:
     return list(found.values())
 
 
+def inside(entry: Entry) -> list[int]:
+    """Numbers of the entries that one includes, as that of a unit does its steps."""
+    found = entry.details.get("includes")
+    items = cast("list[Any]", found) if isinstance(found, list) else []
+    # Only older ones: an entry cannot include what was not there yet, nor itself.
+    return [item for item in items if isinstance(item, int) and 0 < item < entry.id]
+
+
 def from_old_line(line: str) -> Entry | None:
     """A line of a ``history.jsonl``; None where it is no entry, such as half a line."""
     try:

@@ -22,12 +22,12 @@ from hwflash.jobs.report import (
     MEANING,
     csv_text,
     digest,
-    html_report,
     junit,
     manifest,
     manifest_text,
     save_report,
 )
+from hwflash.jobs.report_html import html_report
 
 VARIABLE = {
     "name": "SerialNumber", "guid": "8be4df61-93ca-11d2-aa0d-00e098032b8c", "change": "set",
