@@ -29,7 +29,7 @@ from hwflash.jobs.gang_devices import Device
 from hwflash.jobs.gang_lost import remember_lost, what_became
 from hwflash.jobs.gang_pool import Pool
 from hwflash.jobs.gang_result import Row
-from hwflash.jobs.gang_task import Task
+from hwflash.jobs.gang_task import JobTask, Task
 from hwflash.jobs.gang_wire import (
     Changing,
     Ended,
@@ -151,6 +151,7 @@ class Gang:
     ) -> None:
         self._state = state
         self._watcher = watcher
+        self._batch = task.name if isinstance(task, JobTask) else None
         self._cancel = cancel
         self._rows: list[Row] = []
         self._stopped = False
@@ -359,7 +360,7 @@ class Gang:
             url = str(row.chip.get("programmer") or parse_url(worker.device.url).lasting)
             row.error = what_became(row, code, worker.errors, self._state, url, worker.started)
             row.outcome = "unknown" if row.error.exit_code == 6 else "failed"
-            entry = remember_lost(self._state, row, worker.started, self._watcher)
+            entry = remember_lost(self._state, row, self._batch, worker.started, self._watcher)
             if entry is not None:
                 row.error.context = {**row.error.context, "history": entry}
         self._end(worker)

@@ -45,8 +45,10 @@ def what_became(
     return ChipStateUnknown(text, code=CODE, device=row.device.url, **facts)
 
 
-def remember_lost(state: Path, row: Row, started: float, reporter: Any) -> int | None:
-    """Record it: the worker cannot any more.
+def remember_lost(
+    state: Path, row: Row, batch: str | None, started: float, reporter: Any
+) -> int | None:
+    """Record it: the worker cannot any more. ``batch`` is the name of the run of a job file.
 
     Returns:
         The number of the entry, or None when it could not be recorded.
@@ -56,7 +58,7 @@ def remember_lost(state: Path, row: Row, started: float, reporter: Any) -> int |
         return None
     details: dict[str, Any] = {"message": error.message}
     if row.unit is not None:
-        details["unit"] = {"number": row.unit}
+        details["unit"] = {"number": row.unit, "batch": batch}
     resume, backup = error.context.get("resume"), error.context.get("backup")
     entry = replace(
         bare_entry(Facts("gang", 0, unique_id=row.chip.get("unique_id"), details=details),

@@ -171,8 +171,15 @@ def by_unit(entries: Iterable[Entry]) -> list[list[Entry]]:
         else:
             key = (item.jedec_id, item.unique_id, item.programmer, item.file)
         found.setdefault(key, []).append(item)
-    units = list(found.values())
-    return sorted(units, key=lambda jobs: (_order(jobs), jobs[0].id))
+    first: dict[str, int] = {}
+    for jobs in found.values():
+        first.setdefault(_batch_of(jobs), jobs[0].id)
+    # Runs in the order in which they began, units of a run by their numbers.
+    return sorted(found.values(), key=lambda jobs: (first[_batch_of(jobs)], _order(jobs)))
+
+
+def _batch_of(jobs: Sequence[Entry]) -> str:
+    return str((unit_of(jobs) or {}).get("batch", jobs[0].id))
 
 
 def _order(jobs: Sequence[Entry]) -> int:

@@ -37,7 +37,8 @@ h3{font-size:1em;margin:1.2em 0 .4em}
 .ok{color:var(--ok)}.bad{color:var(--bad)}
 table{border-collapse:collapse;width:100%}
 th,td{border:1px solid var(--line);padding:.28em .55em;text-align:left;vertical-align:top}
-thead th{background:var(--soft)}tbody tr:nth-child(even){background:var(--soft)}
+thead th{background:var(--soft);white-space:normal}td.ok,td.bad{min-width:8em}
+tbody tr:nth-child(even){background:var(--soft)}
 table.facts th{width:13em;font-weight:600;background:var(--soft)}
 th{white-space:nowrap}td,pre{overflow-wrap:anywhere}td.id{white-space:nowrap}
 code,pre,.mono{font-family:ui-monospace,monospace;font-size:.88em}pre{white-space:pre-wrap}
