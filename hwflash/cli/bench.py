@@ -109,13 +109,13 @@ def _gang(
     }
     lines: list[str] = []
     for item in found:
+        here = f"{item.wall:7.2f} s here, {item.cpu:.2f} s of CPU on {item.cores} cores"
+        spread = f"{item.fastest:.3f} to {item.slowest:.3f} s"
         lines += [
             f"{item.part}, {format_size(item.bytes)}, random over random, timing {timing}",
-            f"  one alone        {item.alone:9.3f} s modelled   {item.wall_alone:7.2f} s here",
-            f"  {item.count:<3} at once      {item.slowest:9.3f} s modelled   {item.wall:7.2f} s here"
-            f", {item.cpu:.2f} s of CPU on {item.cores} cores",
-            f"  ratio            {item.ratio:9.4f}              all {item.count}: "
-            f"{item.fastest:.3f} to {item.slowest:.3f} s",
+            f"  one alone    {item.alone:9.3f} s modelled  {item.wall_alone:7.2f} s here",
+            f"  {item.count:<3} at once  {item.slowest:9.3f} s modelled  {here}",
+            f"  ratio        {item.ratio:9.4f}  (all {item.count}: {spread})",
         ]
     return runner.Outcome(keys, lines)
 
