@@ -42,6 +42,8 @@ def taken(options: dict[str, Any], url: str | None = None) -> list[Device] | Non
     if every and (urls or count is not None):
         raise UsageError("--all takes every programmer: name none", code="usage.gang")
     if not every and len(urls) < 2 and count is None:
+        if any("{n}" in word for word in (*urls, *([] if urls or url is None else [url]))):
+            raise UsageError("{n} in a URL needs --count", code="usage.gang", urls=list(urls))
         options["programmer"] = urls[0] if urls else None
         return None
     from hwflash.jobs.gang_devices import attached, devices

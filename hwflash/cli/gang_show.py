@@ -131,7 +131,7 @@ def table(rows: Sequence[Row]) -> list[str]:
             str(row.chip.get("unique_id") or "-"),
             row.outcome,
             row.state,
-            row.error.code if row.error is not None else "",
+            _code(row),
         )
         for row in rows
     ]
@@ -147,6 +147,14 @@ def table(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         lines += _help(row)
     return lines
+
+
+def _code(row: Row) -> str:
+    """The code of the error, and of its cause where the chip had been touched."""
+    if row.error is None:
+        return ""
+    cause = row.error.context.get("cause")
+    return row.error.code + (f" ({cause})" if cause and cause != row.error.code else "")
 
 
 def _help(row: Row) -> list[str]:

@@ -64,7 +64,7 @@ def test_a_count_makes_programmers_of_a_pattern() -> None:
         (["serprog:///dev/ttyS0", "serprog:///dev/ttyS0?baud=9600"], None, "usage.gang-twice"),
         (["record+sim://w25q80?image=a&trace=t", "sim://w25q80?image=a"], None, "usage.gang-twice"),
         ([f"sim://w25q80?image={n}" for n in range(200)], None, "usage.gang"),
-        (["sim://w25q80", "nonsense"], None, "usage.url"),
+        (["sim://w25q80", "nonsense"], None, "usage.url-scheme"),
     ],
 )
 def test_programmers_that_make_no_gang(urls: list[str], count: int | None, code: str) -> None:
@@ -202,7 +202,7 @@ class Running:
         request = Request(environ={**os.environ, "HWFLASH_STATE_DIR": str(state)})
         with Pool() as pool:
             found = Sources(pool.add_image(load_image(self.image)))
-            task = WriteTask("write", Selection(), WriteOptions(state), found)
+            task = WriteTask("write", Selection(at=0), WriteOptions(state), found)
             pool.seal()
             programmers = devices([url], len(self.chips))
             with Gang(programmers, task, request, pool, state, watcher, self.cancel) as self.gang:
@@ -251,8 +251,6 @@ def test_a_stop_reaches_all(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_eight_at_once_keep_up_with_one_alone() -> None:
-    found = measure("W25Q80DV", 8, 30e6, "typical", CancelToken())
+    found = measure("AT25SF041", 8, 30e6, "typical", CancelToken())
     assert found.ratio <= 1.25
-    again = found.alone
-    assert again == pytest.approx(found.alone)
-    assert found.fastest > 0.75 * found.alone
+    assert found.fastest > 0.75 * found.alone, "all of them did the whole work"
