@@ -332,10 +332,29 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "install the package, or name files with --code and --template",
     ),
     "environment.file-in-use": Advice("another program", "end it, or work on a copy"),
+    "gang.failed": Advice(
+        "what the table says of each", "each line of the table has its own cause and hint"
+    ),
+    "gang.worker-lost": Advice(
+        "whatever ended the process, such as the kernel when memory is short",
+        "`dmesg` tells of that; with HWFLASH_DEBUG=1 a fault of hwflash shows itself",
+    ),
+    "gang.memory": Advice("this computer", "end other programs: the image must fit into memory"),
+    "gang.image": Advice("this computer's memory", "try again; test the memory"),
+    "gang.no-unique-id": Advice("the name of the file", "use {n}, the number of the programmer"),
+    "gang.held-back": Advice(
+        "the programmer that failed", "repair that one, or leave out --all-or-nothing"
+    ),
+    "gang": Advice("the command", "see docs/gang.md"),
+    "usage.gang-twice": Advice("the command", "name each programmer once: `hwflash list`"),
+    "usage.gang": Advice("the command", "see docs/gang.md for several programmers at once"),
     "job.faults": Advice("the job file", "`hwflash job check FILE` lists every fault"),
     "job.image-changed": Advice(
         "whoever changed the file",
         "finish a batch with the files it began with, or begin a new one",
+    ),
+    "job.after": Advice(
+        "the step, or what it looks at", "the chip itself is good; run the command by hand and look"
     ),
     "job.placeholder": Advice("the job file", "`hwflash job check FILE` lists every fault"),
     "job": Advice("the job file", "see docs/jobs.md for the form of job files"),

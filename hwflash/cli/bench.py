@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from hwflash.jobs.bench import Row
 
 
+#: Measured with ``--gang`` unless others are named: eight large chips take minutes of CPU.
+GANG_PARTS = ("W25Q80DV",)
+
+
 @click.command("bench")
 @click.option(
     "-c",
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long the simulated chip takes.",
 )
+@click.option(
+    "--gang", "gang", type=click.IntRange(2, 128), metavar="N",
+    help="Instead: N programmers at once beside one alone, writing random over random.",
+)  # fmt: skip
 @click.option("--peer/--no-peer", default=True, help="Measure pyspiflash in the same run.")
 @click.option(
     "--plot",
@@ -48,6 +56,7 @@ def command(
     parts: tuple[str, ...],
     frequency: float,
     timing: str,
+    gang: int | None,
     peer: bool,
     plot: Path | None,
 ) -> runner.Outcome:
@@ -57,6 +66,8 @@ def command(
     """
     from hwflash.jobs.bench import FLASHROM, Bench, draw
 
+    if gang is not None:
+        return _gang(run, parts, gang, frequency, timing)
     if plot is not None:
         require_matplotlib()
     rows: list[Row] = []
@@ -78,6 +89,35 @@ def command(
         "timing": timing,
     }
     return runner.Outcome(keys, _table(rows))
+
+
+def _gang(
+    run: runner.Run, parts: tuple[str, ...], count: int, frequency: float, timing: str
+) -> runner.Outcome:
+    from hwflash.jobs.bench_gang import measure
+
+    given = click.get_current_context().get_parameter_source("parts")
+    if given is click.core.ParameterSource.DEFAULT:
+        parts = GANG_PARTS
+    found = [measure(part, count, frequency, timing, run.cancel) for part in parts]
+    keys = {
+        "rows": [],
+        "flashrom": [],
+        "frequency": frequency,
+        "timing": timing,
+        "gang": [item.as_dict() for item in found],
+    }
+    lines: list[str] = []
+    for item in found:
+        here = f"{item.wall:7.2f} s here, {item.cpu:.2f} s of CPU on {item.cores} cores"
+        spread = f"{item.fastest:.3f} to {item.slowest:.3f} s"
+        lines += [
+            f"{item.part}, {format_size(item.bytes)}, random over random, timing {timing}",
+            f"  one alone    {item.alone:9.3f} s modelled  {item.wall_alone:7.2f} s here",
+            f"  {item.count:<3} at once  {item.slowest:9.3f} s modelled  {here}",
+            f"  ratio        {item.ratio:9.4f}  (all {item.count}: {spread})",
+        ]
+    return runner.Outcome(keys, lines)
 
 
 def _peer(run: runner.Run, part: str, frequency: float) -> list[Row]:

@@ -32,7 +32,8 @@ def advice_for(code: str) -> Advice:
 def chip_state(error: HwflashError) -> str:
     """What the chip is known to be after an error: one of the two, never silence.
 
-    A board that has run by itself may have changed its chip; then the error says so.
+    A board that has run by itself may have changed its chip, and a gang has several; then the error
+    says so.
     """
     if told := error.context.get("chip_state"):
         return str(told)
@@ -128,6 +129,8 @@ _HIDDEN: Final = frozenset(
         "tail",
         "near",
         "unfinished",
+        "history",
+        "entries",
     }
 )
 

@@ -48,6 +48,8 @@ class SinceType(click.ParamType[str]):
 
 
 def _filters(function: F) -> F:
+    function = click.option("--batch", help="Only units of this run of a job file.")(function)
+    function = click.option("--serial", help="Only units with this serial number or MAC.")(function)
     function = click.option("--chip", help="Only this part, JEDEC id or unique id.")(function)
     function = click.option(
         "--outcome", type=click.Choice(OUTCOMES), help="Only jobs that ended like this."
@@ -93,14 +95,17 @@ def show(
     run: runner.Run, entries: tuple[int, ...], html: Path | None, junit: Path | None,
     manifest: Path | None,
 ) -> runner.Outcome:  # fmt: skip
-    """Show the job ID, or all the jobs on one unit; write reports of them."""
-    from hwflash.jobs import report
+    """Show the job ID, or all the jobs on one unit; write reports of them.
+
+    The entry of a unit of a job file brings those of its steps.
+    """
+    from hwflash.jobs import report, report_html
 
     _require_different(html, junit, manifest)
     with _opened(run) as history:
-        found = [history.entry(number) for number in dict.fromkeys(entries)]
+        found = history.with_parts(entries)
     makers: list[tuple[str, Path | None, Callable[[list[Entry]], str]]] = [
-        ("html", html, report.html_report),
+        ("html", html, report_html.html_report),
         ("junit", junit, report.junit),
         ("manifest", manifest, report.manifest_text),
     ]
@@ -142,6 +147,41 @@ def export(run: runner.Run, kind: str, file: Path, **options: Any) -> runner.Out
     return runner.Outcome(keys, [f"{len(found)} entries written to {file}"])
 
 
+@command.command("report")
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+)  # fmt: skip
+@click.option("--title", default="hwflash report", show_default=True, help="Of the page.")
+@_filters
+@params.json_option
+@runner.command("history report")
+def report_(run: runner.Run, files: tuple[Path, ...], title: str, **options: Any) -> runner.Outcome:
+    """Write reports of many jobs, unit by unit, such as of a whole --batch.
+
+    The suffix of each FILE says what it is: .html, .json, or .xml for JUnit.
+    """
+    from hwflash.cli.reports import require, texts
+    from hwflash.jobs.report import by_unit, save_report
+
+    require(files)
+    with _opened(run) as history:
+        asked = history.entries(_query(None, options))
+        found = history.with_parts(entry.id for entry in asked)
+    if not found:
+        raise UsageError("the history has no such jobs", code="history.no-entry")
+    for path, text in texts(found, files, title):
+        save_report(path, text)
+    units = len(by_unit(found))
+    keys = {
+        "files": [str(path) for path in files],
+        "units": units,
+        "entries": [entry.id for entry in found],
+    }
+    written = ", ".join(map(str, files))
+    return runner.Outcome(keys, [f"{units} units, {len(found)} jobs written to {written}"])
+
+
 def _opened(run: runner.Run) -> History:
     """The history, to be looked at; nothing is made where there is none."""
     from hwflash.jobs.history import open_history
@@ -156,7 +196,8 @@ def _opened(run: runner.Run) -> History:
 def _query(limit: int | None, options: dict[str, Any]) -> Query:
     from hwflash.jobs.history_entry import Query
 
-    return Query(limit, options["since"], options["outcome"], options["chip"])
+    names = ("since", "outcome", "chip", "serial", "batch")
+    return Query(limit, *(options[name] for name in names))
 
 
 def _require_different(*paths: Path | None) -> None:
@@ -170,6 +211,8 @@ def _line(entry: Entry) -> str:
 
     where = entry.file or " ".join(filter(None, (entry.part, entry.unique_id or entry.jedec_id)))
     who = f"  {entry.operator}" if entry.operator else ""
+    if unit := _unit_text(entry):
+        who = f"  {unit}{who}"
     error = f"  [{entry.error}]" if entry.error else ""
     return printable(
         f"{entry.id:>5}  {entry.time}  {entry.outcome:<9}  {entry.kind:<10}  {where}{who}{error}"
@@ -197,6 +240,7 @@ def _entry_lines(entry: Entry) -> list[str]:
         ("covers", f"{format_size(entry.bytes)} in {format_seconds(entry.seconds)} ({how})"),
         ("time", f"{entry.started or '?'} to {entry.time}"),
         ("operator", entry.operator and f"{entry.operator} on {entry.host or '?'}"),
+        ("unit", _unit_text(entry)),
         ("job", entry.job),
         ("hwflash", entry.version),
     ]
@@ -208,3 +252,12 @@ def _entry_lines(entry: Entry) -> list[str]:
         for item in variables(entry)
     ]
     return [printable(line) for line in lines]
+
+
+def _unit_text(entry: Entry) -> str:
+    """Serial number and MAC addresses of a unit; "" where there are none."""
+    from hwflash.jobs.report import listed, unit_of
+
+    unit = unit_of([entry]) or {}
+    names = [unit.get("serial"), *listed(unit.get("macs"))]
+    return " ".join(str(name) for name in names if name)

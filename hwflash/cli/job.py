@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import asking, params, runner
+from hwflash.cli import asking, gang, params, reports, runner
 from hwflash.cli.job_boot import command as boot_
 from hwflash.cli.job_endurance import command as endurance_
 from hwflash.cli.write import repeatable
 from hwflash.errors import HwflashError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from hwflash.jobs.gang_devices import Device
     from hwflash.jobs.job_batch import Batch
     from hwflash.jobs.job_result import UnitResult
     from hwflash.jobs.jobrun import Run
@@ -63,11 +66,7 @@ def check(run: runner.Run, file: Path) -> runner.Outcome:
 
 @command.command("run")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "-p", "--programmer", metavar="URL",
-    help="Programmer URL. Default: $HWFLASH_PROGRAMMER, the job's, the board's, or the only one; "
-    "{unit} in it is the number of the unit, for simulated ones.",
-)  # fmt: skip
+@params.which_programmers
 @click.option(
     "-f", "--frequency", type=params.FREQUENCY, help="Highest SCK, such as 10M. Default: 30M."
 )
@@ -77,7 +76,7 @@ def check(run: runner.Run, file: Path) -> runner.Outcome:
 )  # fmt: skip
 @click.option(
     "-n", "--units", type=click.IntRange(1, UNITS_LIMIT), default=1, show_default=True,
-    help="How many units, one after the other.",
+    help="How many units: one after the other, or to whichever programmer is free.",
 )  # fmt: skip
 @click.option("-y", "--yes", is_flag=True, help="Do not ask, neither before nor between units.")
 @click.option(
@@ -85,15 +84,16 @@ def check(run: runner.Run, file: Path) -> runner.Outcome:
     help="Folder for the backups. Default: in the state directory.",
 )  # fmt: skip
 @params.json_option
+@reports.report_option
 @runner.command("job run")
+@reports.reported
 def run_(run: runner.Run, file: Path, units: int, yes: bool, **options: Any) -> runner.Outcome:
     """Run a job FILE: each unit gets the image, its variables and numbers of its own.
 
     The file is checked first. A number is on the disk as taken before anything is written to
-    the unit, and is never handed out twice.
+    the unit, and is never handed out twice. {unit} in a URL is the number of the unit, for
+    simulated programmers. With several programmers, each takes the next unit when it is free.
     """
-    import os
-
     from hwflash.jobs.jobfile import load_job
     from hwflash.jobs.jobrun import Run
     from hwflash.jobs.serials import SerialStore
@@ -102,9 +102,12 @@ def run_(run: runner.Run, file: Path, units: int, yes: bool, **options: Any) -> 
     if not yes and asking.nobody_is_there(run):
         raise UsageError("nobody is there to confirm the job", code="usage.job-confirm")
     batch = load_job(file, os.environ)
+    devices = gang.taken(options, batch.form.job.programmer)
     state = state_dir(os.environ)
     if not yes:
         _confirm(run, batch, units)
+    if devices is not None:
+        return _run_gang(run, batch, devices, units, state, options, ask=not yes)
     with SerialStore(state) if batch.supply.series else nullcontext() as store:
         work = Run(
             batch,
@@ -119,6 +122,41 @@ def run_(run: runner.Run, file: Path, units: int, yes: bool, **options: Any) -> 
     return _outcome(batch, results, units, options)
 
 
+def _run_gang(
+    run: runner.Run,
+    batch: Batch,
+    devices: Sequence[Device],
+    units: int,
+    state: Path,
+    options: dict[str, Any],
+    *,
+    ask: bool,
+) -> runner.Outcome:
+    from hwflash.cli.gang_show import GangView
+    from hwflash.jobs.gang import Gang
+    from hwflash.jobs.gang_pool import Pool
+    from hwflash.jobs.gang_rules import GangRules
+    from hwflash.jobs.gang_task import JobTask
+    from hwflash.jobs.unit_entry import new_batch
+
+    name = new_batch(batch.form.job.name)
+    view = GangView(run.console, devices)
+    with Pool() as pool:
+        task = JobTask.of(batch, pool, state, options["backup_dir"], name)
+        pool.seal()
+        request = replace(_requests(batch, options)(0), environ=dict(os.environ))
+        rules = GangRules(batch.form.job.on_failure == "stop", asked=ask)
+        operator = gang.Keyboard(view, units) if ask else None
+        try:
+            with Gang(devices, task, request, pool, state, view, run.cancel) as workers:
+                rows = workers.run_units(units, operator, rules.ends_batch, rules.out_of_work)
+                stopped = workers.declined
+        finally:
+            view.close()
+    more: dict[str, object] = {"job": batch.form.job.name, "batch": name}
+    return gang.outcome(rows, units, "unit", _words(batch, options), more, stopped=stopped)
+
+
 def _files(batch: Batch | None) -> list[dict[str, str]]:
     if batch is None:
         return []
@@ -127,8 +165,6 @@ def _files(batch: Batch | None) -> list[dict[str, str]]:
 
 def _requests(batch: Batch, options: dict[str, Any]) -> Callable[[int], Request]:
     """What is known of the programmer of each unit."""
-    import os
-
     from hwflash.jobs.opening import ENVIRONMENT, Request
 
     given = options["programmer"]
@@ -197,7 +233,9 @@ def _outcome(
     errors = [(item, item.error) for item in results if item.error is not None]
     for item, error in errors:
         if not isinstance(error, AfterFailed):
-            _raise(batch, item, error, {"done": done, "failed": failed, "wanted": units}, options)
+            counts: dict[str, object] = {"done": done, "failed": failed, "wanted": units}
+            counts["entries"] = [unit.history for unit in results if unit.history is not None]
+            _raise(batch, item, error, counts, options)
     tail = f", {failed} failed, {units - len(results)} not begun" if failed else ""
     lines = [f"job {batch.form.job.name}: {done} of {units} done{tail}"]
     lines += [str(item) for item in results]
@@ -208,16 +246,10 @@ def _raise(
     batch: Batch,
     item: UnitResult,
     error: HwflashError,
-    counts: dict[str, int],
+    counts: dict[str, object],
     options: dict[str, Any],
 ) -> None:
-    board = batch.form.job.board
-    if board is not None and ("/" in board or board.endswith(".toml")):
-        board = str(batch.folder / board)
-    words = ["-b", board] if board is not None else []
-    if options["frequency"] is not None:
-        words += ["-f", f"{options['frequency']:.0f}"]
-    words += ["--allow-voltage"] if options["allow_voltage"] else []
+    words = _words(batch, options)
     known = {key: value for key, value in error.context.items() if key != "code"}
     error.context = {"job": batch.form.job.name, **known, "unit": item.unit, **counts}
     # A store that was being changed is also recovered by hand.
@@ -226,3 +258,14 @@ def _raise(
     more = {"store": source} if source else {}
     with repeatable(words, **more):
         raise error
+
+
+def _words(batch: Batch, options: dict[str, Any]) -> list[str]:
+    """Options that printed commands repeat."""
+    board = batch.form.job.board
+    if board is not None and ("/" in board or board.endswith(".toml")):
+        board = str(batch.folder / board)
+    words = ["-b", board] if board is not None else []
+    if options["frequency"] is not None:
+        words += ["-f", f"{options['frequency']:.0f}"]
+    return words + (["--allow-voltage"] if options["allow_voltage"] else [])

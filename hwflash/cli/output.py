@@ -93,6 +93,11 @@ class Console:
         if not self.json_lines:
             self._print(line, self.err)
 
+    def event(self, kind: str, **keys: object) -> None:
+        """A line of JSON; nothing without ``--json``."""
+        if self.json_lines:
+            self._json(kind, **keys)
+
     def result(self, exit_code: int, keys: Mapping[str, object]) -> None:
         """The last line of a command that came to its end."""
         self.stop_bars()
@@ -106,8 +111,8 @@ class Console:
             )
         self._print("", self.out, end="")
 
-    def failure(self, error: HwflashError) -> None:
-        """The last words of a command that failed."""
+    def failure(self, error: HwflashError, keys: Mapping[str, object] | None = None) -> None:
+        """The last words of a command that failed; ``keys`` are what it found all the same."""
         self.stop_bars()
         if self.json_lines:
             self._json(
@@ -116,6 +121,7 @@ class Console:
                 ok=False,
                 exit_code=error.exit_code,
                 error=diagnostics.as_dict(error),
+                **(keys or {}),
             )
         else:
             for line in diagnostics.as_lines(

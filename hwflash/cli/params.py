@@ -143,6 +143,20 @@ CHIP_OPTIONS: list[Callable[[Any], Any]] = [
     ),
 ]  # fmt: skip
 
+#: Which programmer, or which programmers.
+GANG_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "-p", "--programmer", "programmers", multiple=True, metavar="URL",
+        help="Programmer URL, such as ftdi://ftdi:232h/1 or sim://w25q128jv; repeatable, for "
+        "several at once. Default: $HWFLASH_PROGRAMMER, the board's, or the only one attached.",
+    ),
+    click.option("--all", "every", is_flag=True, help="All programmers on the USB, at once."),
+    click.option(
+        "--count", type=click.IntRange(1, 128), metavar="N",
+        help="N programmers from one URL: {n} in it is 1 to N.",
+    ),
+]  # fmt: skip
+
 _PROGRAMMER_OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "-p", "--programmer", metavar="URL",
@@ -153,6 +167,20 @@ _PROGRAMMER_OPTIONS: list[Callable[[Any], Any]] = [
     *CHIP_OPTIONS,
     json_option,
 ]  # fmt: skip
+
+
+def gang_options(function: F) -> F:
+    """`programmer_options` for one programmer or several; collected by `hwflash.cli.gang.taken`."""
+    for option in reversed(_PROGRAMMER_OPTIONS[1:]):
+        function = option(function)
+    return which_programmers(function)
+
+
+def which_programmers(function: F) -> F:
+    """The part of `gang_options` that says which programmers, and no more."""
+    for option in reversed(GANG_OPTIONS):
+        function = option(function)
+    return function
 
 
 def selection_options(function: F) -> F:

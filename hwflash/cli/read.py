@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import params, runner
+from hwflash.cli import gang, params, reports, runner
 from hwflash.cli.results import range_keys, state_for_history
 from hwflash.errors import EnvironmentFault, UsageError
 from hwflash.units import format_seconds, format_size
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwflash.jobs.gang_devices import Device
+    from hwflash.jobs.opening import Request
+    from hwflash.jobs.selection import Selection
+
 
 @click.command("read")
 @click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
-@params.programmer_options
+@params.gang_options
 @params.selection_options
 @click.option(
     "--repeat",
@@ -26,17 +34,22 @@ from hwflash.units import format_seconds, format_size
     help="Read this often and say where the reads disagree.",
 )
 @params.format_option
+@reports.report_option
 @runner.command("read")
+@reports.reported
 def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **options: Any) -> Any:
     """Read the chip, or parts of it, into FILE (raw, Intel HEX or S-record; - is stdout)."""
     from hwflash.jobs.read import read
     from hwflash.jobs.selection import ranges
     from hwflash.jobs.session import open_session
 
+    devices = gang.taken(options)
     chosen = params.selection(options)
     request = params.request(options)
     params.require_file(file, chosen)
     _require_folders([file, *(item.file for item in chosen.regions)])
+    if devices is not None:
+        return _read_gang(run, devices, file, repeat, kind, chosen, request)
     if str(file) == "-" and sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise UsageError("standard output is closed", code="usage.selection")
     if str(file) == "-" and run.console.json_lines:
@@ -63,6 +76,7 @@ def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **option
         "mismatches": range_keys(found.disagreements),
         "backup": None,
         "stats": stats,
+        "history": found.entry,
     }
     lines = [f"read {format_size(total)} in {format_seconds(found.seconds)}, sha256 {found.sha256}"]
     if repeat > 1:
@@ -72,6 +86,31 @@ def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **option
             run.console.talk(line)
         lines = []
     return runner.Outcome(keys, lines, 1 if found.disagreements else 0)
+
+
+def _read_gang(
+    run: runner.Run,
+    devices: Sequence[Device],
+    file: Path | None,
+    repeat: int,
+    kind: str,
+    chosen: Selection,
+    request: Request,
+) -> runner.Outcome:
+    from hwflash.jobs.gang import Terms
+    from hwflash.jobs.gang_task import NUMBER, UNIQUE_ID, ReadTask
+    from hwflash.state import state_dir
+
+    for name in [item.file or file for item in chosen.regions] or [file]:
+        if NUMBER not in str(name) and UNIQUE_ID not in str(name):
+            raise UsageError(
+                f"{name} would be the file of every chip: put {NUMBER}, the number of the "
+                f"programmer, or {UNIQUE_ID}, the chip's unique id, into its name",
+                code="usage.gang",
+            )
+    state = state_dir(os.environ)  # a gang's programmers are locked there
+    task = ReadTask(chosen, file, repeat, kind, state)
+    return gang.run_gang(run, devices, request, state, lambda _: task, Terms())[1]
 
 
 def _require_folders(files: list[Path | None]) -> None:

@@ -32,11 +32,14 @@ class Outcome:
         keys: the command's own keys of the JSON result.
         lines: the same for people, on stdout.
         exit_code: 0 done, 1 differs.
+        error: the command failed all the same, as when one of many units did: what it found is
+            then talk.
     """
 
     keys: Mapping[str, object] = field(default_factory=dict[str, object])
     lines: Sequence[str] = ()
     exit_code: int = 0
+    error: HwflashError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,11 @@ def command(name: str) -> Callable[[Callable[..., Outcome]], Callable[..., None]
 def _carry_out(function: Callable[..., Outcome], run: Run, options: dict[str, Any]) -> int:
     try:
         outcome = function(run, **options)
+        if outcome.error is not None:
+            for line in outcome.lines:
+                run.console.talk(line)
+            run.console.failure(outcome.error, outcome.keys)
+            return outcome.error.exit_code
         run.console.data(outcome.lines)
         run.console.result(outcome.exit_code, outcome.keys)
         return outcome.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import params, runner
+from hwflash.cli import asking, gang, params, reports, runner
 from hwflash.cli.results import range_keys
 from hwflash.errors import ChipStateUnknown, HwflashError, UsageError
 from hwflash.units import format_seconds, format_size
@@ -19,13 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from hwflash.flash.plan import Plan
+    from hwflash.jobs.gang_devices import Device
+    from hwflash.jobs.gang_pool import Pool
     from hwflash.jobs.selection import Selection
     from hwflash.jobs.write import WriteOptions, WriteResult
 
 
 @click.command("write")
 @click.argument("file", required=False, type=click.Path(path_type=Path, allow_dash=True))
-@params.programmer_options
+@params.gang_options
 @params.selection_options
 @params.format_option
 @params.change_options
@@ -44,7 +45,10 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="The chip holds this image: look in a few places instead of reading it all.",
 )
+@gang.all_or_nothing_option
+@reports.report_option
 @runner.command("write")
+@reports.reported
 def command(
     run: runner.Run,
     file: Path | None,
@@ -52,13 +56,16 @@ def command(
     resume: str | None,
     restore: Path | None,
     assume: Path | None,
+    all_or_nothing: bool,
     **options: Any,
 ) -> runner.Outcome:
     """Write FILE into the chip (raw, Intel HEX or S-record; - is stdin).
 
     Identify, check, read and back up what will change, plan, ask, write, verify. What lies
-    outside the file's range stays as it is.
+    outside the file's range stays as it is. Several programmers (-p URL -p URL, --all) work at
+    once; without --yes nothing is written before all plans are shown and confirmed.
     """
+    devices = gang.taken(options)
     sources = [
         word for word, given in (("FILE", file), ("--resume", resume), ("--restore", restore))
         if given is not None
@@ -73,12 +80,43 @@ def command(
             raise UsageError(
                 f"{sources[0]} knows its addresses; select nothing", code="usage.selection"
             )
+        if devices is not None:
+            raise UsageError(f"{sources[0]} is for one programmer at a time", code="usage.gang")
         if resume is not None:
             return _resume(run, resume, options)
     how = write_options(run, options, chosen.named, piped=str(file) == "-")
+    if devices is not None:
+        return _write_gang(run, devices, file, kind, assume, chosen, how, options, all_or_nothing)
+    gang.require_one(all_or_nothing)
     if assume is not None:
         how = replace(how, assume=params.load_file(run, assume).segments)
     return _write(run, file, kind, restore, chosen, how, options)
+
+
+def _write_gang(
+    run: runner.Run,
+    devices: Sequence[Device],
+    file: Path | None,
+    kind: str,
+    assume: Path | None,
+    chosen: Selection,
+    how: WriteOptions,
+    options: dict[str, Any],
+    all_or_nothing: bool,
+) -> runner.Outcome:
+    from hwflash.jobs.gang_task import WriteTask
+
+    params.require_file(file, chosen)
+
+    def make(pool: Pool) -> WriteTask:
+        found = gang.sources(run, pool, file, kind, chosen)
+        known = pool.add_image(params.load_file(run, assume)) if assume is not None else None
+        return WriteTask("write", chosen, replace(how, confirm=None), found, known)
+
+    terms = gang.change_terms(run, how, all_or_nothing=all_or_nothing)
+    words = params.repeated(options)
+    request = params.request(options)
+    return gang.run_gang(run, devices, request, how.state, make, terms, words)[1]
 
 
 def _write(
@@ -183,7 +221,7 @@ def write_options(
     from hwflash.state import state_dir
 
     yes, dry_run = options.pop("yes"), options.pop("dry_run")
-    nobody = piped or run.console.json_lines or sys.stdin is None or not sys.stdin.isatty()  # pyright: ignore[reportUnnecessaryComparison]
+    nobody = piped or asking.nobody_is_there(run)
     if nobody and not yes and not dry_run:
         raise UsageError("nobody is there to confirm the plan", code="usage.confirm")
     return WriteOptions(
@@ -205,13 +243,7 @@ def _asker(run: runner.Run) -> Callable[[Plan], bool]:
 
         for line in plan_lines(plan.as_dict()):
             run.console.talk(line)
-        with run.waiting():
-            try:
-                return click.confirm(f"Write to {plan.part} now?", err=True)
-            except click.Abort:  # Ctrl-C has set the cancel token, Ctrl-D has not
-                click.echo(err=True)
-                run.cancel.check()
-                return False
+        return asking.agrees(run, f"Write to {plan.part} now?")
 
     return ask
 

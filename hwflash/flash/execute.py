@@ -82,11 +82,13 @@ def differences(address: int, found: bytes, expected: bytes) -> list[Range]:
     for start in range(0, len(expected), 4096):
         left, right = found[start : start + 4096], expected[start : start + 4096]
         if left != right:
-            ranges += [
+            single = [
                 Range(address + start + index, 1)
                 for index, (one, other) in enumerate(zip(left, right, strict=True))
                 if one != other
             ]
+            # Joined at once: a chip that differs in every byte would fill the memory.
+            ranges += merge_ranges(single, gap=16)
     return merge_ranges(ranges, gap=16)
 
 

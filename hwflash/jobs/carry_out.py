@@ -10,7 +10,7 @@ from hwflash.errors import ChipStateUnknown, HwflashError
 from hwflash.flash import journal as journals
 from hwflash.flash.journal import Journal
 from hwflash.jobs.prepare import Job, Prepared
-from hwflash.jobs.remember import FACTS, Facts, remember
+from hwflash.jobs.remember import FACTS, Facts, remember, told
 from hwflash.uefi.flashops import Operation, dump_operations
 from hwflash.units import Range, merge_ranges
 
@@ -42,7 +42,7 @@ def begin(
         "order": "as-listed" if operations else "any",
     }
     target = [window.new for window in prepared.windows]
-    more = {FACTS: facts.dump()}
+    more = {FACTS: told(job, facts).dump()}
     if operations:
         more[OPERATIONS] = dump_operations(operations)
     return Journal.create(job.options.state / "jobs", prepared.plan, target, described, more)
@@ -76,8 +76,10 @@ def carry_out(
         if not journal.begun:
             raise
         if not verified:
-            remember(job, facts, "unknown", error=exc.code, backup=backup, journal=journal.name)
-            raise _unknown(job, exc, journal, backup) from exc
+            entry = remember(
+                job, facts, "unknown", error=exc.code, backup=backup, journal=journal.name
+            )
+            raise _unknown(job, exc, journal, backup, entry) from exc
         job.reporter.warning(
             f"written and verified, but the block locks were not put back: {exc}", code=exc.code
         )
@@ -124,7 +126,9 @@ def supersede(
             job.reporter.info(f"{record.name} need not be resumed any more", job=record.name)
 
 
-def _unknown(job: Job, exc: HwflashError, journal: Journal, backup: Path) -> ChipStateUnknown:
+def _unknown(
+    job: Job, exc: HwflashError, journal: Journal, backup: Path, entry: int | None
+) -> ChipStateUnknown:
     """The failure, with what it takes to go on or back.
 
     A lost programmer also keeps block locks from being put back; that second failure hides
@@ -139,6 +143,7 @@ def _unknown(job: Job, exc: HwflashError, journal: Journal, backup: Path) -> Chi
         "resume": journal.name,
         "backup": str(backup),
         "programmer": job.session.programmer.url,
+        "history": entry,
     }
     return ChipStateUnknown(message, code=code, **facts)
 

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from hwflash import __version__
 from hwflash.jobs.endurance_judge import FAILED, MEANING, Verdict
-from hwflash.jobs.report import escaped, page_head
+from hwflash.jobs.report_html import as_html, page, table, verdict_line
 
 #: Order of the columns.
 VERDICTS: Final[tuple[Verdict, ...]] = ("kept", "recoverable", "broken", "lost")
@@ -132,20 +131,17 @@ def html_page(result: EnduranceResult) -> str:
         f"{result.seconds:.0f} s"
     )
     parts = [
-        *page_head(title),
-        f"<h1>{escaped(title)}</h1>",
-        f'<p class="verdict">{verdict}: {escaped(words)}</p>',
+        verdict_line(verdict, words, not result.lost),
         "<h2>What the cuts have left</h2>",
         _counts("state", result.by_state()),
         "<h2>What became of a board that was switched on with it</h2>",
         _counts("switched on with", result.by_start()),
         "<ul>",
-        *(f"<li>{name}: {escaped(text)}</li>" for name, text in MEANING.items()),
+        *(f"<li>{name}: {as_html(text)}</li>" for name, text in MEANING.items()),
         "</ul><h2>Cycles</h2>",
         _cycles(result.cycles),
-        f"<p>hwflash {__version__}</p></body></html>",
     ]
-    return "\n".join(parts) + "\n"
+    return page(title, parts)
 
 
 def _counts(what: str, counts: dict[str, Counter[str]]) -> str:
@@ -165,8 +161,5 @@ def _cycles(cycles: Iterable[Cycle]) -> str:
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> str:
-    top = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
-    body = [
-        "<tr>" + "".join(f"<td>{escaped(value)}</td>" for value in row) + "</tr>" for row in rows
-    ]
-    return f"<table><tr>{top}</tr>{''.join(body)}</table>"
+    cells = ("".join(f"<td>{as_html(value)}</td>" for value in row) for row in rows)
+    return table(head, (f"<tr>{row}</tr>" for row in cells))

@@ -27,6 +27,7 @@ from hwflash.jobs.history_entry import (
     Query,
     from_old_line,
     from_row,
+    inside,
     to_row,
 )
 
@@ -141,6 +142,22 @@ class History:
                 f"the history has no entry {number}", code="history.no-entry", id=number
             )
         return self._entry(row)
+
+    def with_parts(self, numbers: Iterable[int]) -> list[Entry]:
+        """Entries, with those that they include: of a unit, its steps. None of them twice.
+
+        Raises:
+            UsageError: there is none of a number (``history.no-entry``).
+            EnvironmentFault: see `open_history`.
+        """
+        found: dict[int, Entry] = {}
+        left = list(numbers)
+        while left:
+            number = left.pop()
+            if number not in found:
+                found[number] = self.entry(number)
+                left += inside(found[number])
+        return [found[number] for number in sorted(found)]
 
     def _entry(self, row: Iterable[Any]) -> Entry:
         try:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, cast
 
-#: done; nothing had to be done; chip and image differ; failed, nothing was changed; stopped half
-#: way, the chip is in an unknown state.
-OUTCOMES: Final = ("ok", "unchanged", "differs", "failed", "unknown")
+#: done; nothing had to be done; chip and image differ; done, but a step after it failed; failed,
+#: nothing was changed; stopped half way, the chip is in an unknown state.
+OUTCOMES: Final = ("ok", "unchanged", "differs", "rejected", "failed", "unknown")
 PASSED: Final = frozenset({"ok", "unchanged"})
 
 #: As older versions kept the history: a JSON object a line.
@@ -48,7 +48,8 @@ class Entry:
         host: on which computer.
         version: of hwflash.
         job: name of the journal, by which a write is resumed.
-        details: more, such as ``variables`` that were set; JSON values.
+        details: more, such as ``variables`` that were set, or ``unit``: whose job file, serial
+            number and MAC addresses; JSON values.
     """
 
     time: str
@@ -90,6 +91,14 @@ class Entry:
 COLUMNS: Final = ("id", *(item.name for item in fields(Entry) if item.name != "id"))
 
 
+#: A damaged entry must not fail the search for others; it says so itself when it is read.
+_SERIAL: Final = (
+    "CASE WHEN json_valid(details) THEN json_extract(details, '$.unit.serial') = ? OR EXISTS "
+    "(SELECT 1 FROM json_each(details, '$.unit.macs') WHERE value = lower(?)) END"
+)
+_BATCH: Final = "CASE WHEN json_valid(details) THEN json_extract(details, '$.unit.batch') = ? END"
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """Which entries.
@@ -99,12 +108,16 @@ class Query:
         since: not those that ended before, UTC as in `Entry.time`.
         outcome: only this one.
         chip: only this part, JEDEC id or unique id, whatever its case.
+        serial: only units with this serial number or MAC address.
+        batch: only units of this run of a job file or gang.
     """
 
     limit: int | None = None
     since: str | None = None
     outcome: str | None = None
     chip: str | None = None
+    serial: str | None = None
+    batch: str | None = None
 
     def where(self) -> tuple[str, list[str]]:
         """A WHERE clause and its values."""
@@ -119,6 +132,12 @@ class Query:
         if self.chip is not None:
             clauses.append("lower(?) IN (lower(part), lower(jedec_id), lower(unique_id))")
             values.append(text_for_sql(self.chip))
+        if self.serial is not None:
+            clauses.append(_SERIAL)
+            values += [text_for_sql(self.serial)] * 2
+        if self.batch is not None:
+            clauses.append(_BATCH)
+            values.append(text_for_sql(self.batch))
         return (f" WHERE {' AND '.join(clauses)}" if clauses else ""), values
 
 
@@ -164,6 +183,14 @@ def to_row(entry: Entry) -> list[Any]:
     found: dict[str, Any] = _clean({name: getattr(entry, name) for name in COLUMNS[1:]})
     found["details"] = json.dumps(found["details"], ensure_ascii=False)
     return list(found.values())
+
+
+def inside(entry: Entry) -> list[int]:
+    """Numbers of the entries that one includes, as that of a unit does its steps."""
+    found = entry.details.get("includes")
+    items = cast("list[Any]", found) if isinstance(found, list) else []
+    # Only older ones: an entry cannot include what was not there yet, nor itself.
+    return [item for item in items if isinstance(item, int) and 0 < item < entry.id]
 
 
 def from_old_line(line: str) -> Entry | None:

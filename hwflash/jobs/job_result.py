@@ -22,6 +22,8 @@ class Wrote:
         changed: what was touched.
         backup: of what was there, or None when none was needed.
         seconds: since the chip was identified, when it ended.
+        sha256: of what it put there, in hex.
+        entry: its number in the history; None when it is not there.
     """
 
     step: Literal["image", "variables"]
@@ -30,6 +32,8 @@ class Wrote:
     changed: tuple[Range, ...]
     backup: Path | None
     seconds: float
+    sha256: str
+    entry: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,13 @@ class UnitResult:
         error: why it failed; None when it is done.
         origin: of its numbers: ``new``, ``reused``, ``same``; None when it got none.
         values: its numbers.
-        chip: part, JEDEC id, unique id and programmer; None when none was found.
+        chip: part, JEDEC id, unique id, board and programmer; None when none was found.
         changed: something was written to it.
         wrote: the steps that were carried out.
         variables: what became of each.
         after: what the after-steps said.
         seconds: time on the programmer, modelled on a simulated one.
+        history: number of its entry in the history; None when it is not there.
     """
 
     unit: int
@@ -68,6 +73,14 @@ class UnitResult:
     variables: tuple[VariableResult, ...]
     after: tuple[dict[str, Any], ...]
     seconds: float
+    history: int | None = None
+
+    @property
+    def entries(self) -> tuple[int, ...]:
+        """Numbers of its steps in the history, a failed one included."""
+        found = [item.entry for item in self.wrote]
+        found.append(_number(self.error.context.get("history")) if self.error else None)
+        return tuple(item for item in found if item is not None)
 
     @property
     def ok(self) -> bool:
@@ -95,6 +108,7 @@ class UnitResult:
                         {"address": place.address, "length": place.length} for place in item.changed
                     ],
                     "backup": str(item.backup) if item.backup is not None else None,
+                    "sha256": item.sha256,
                     "seconds": round(item.seconds, 6),
                 }
                 for item in self.wrote
@@ -105,6 +119,7 @@ class UnitResult:
             ],
             "after": list(self.after),
             "seconds": round(self.seconds, 6),
+            "history": self.history,
             "error": {"code": error.code, "message": error.message} if error is not None else None,
         }
 
@@ -119,3 +134,7 @@ class UnitResult:
         what = f"{touched:,} bytes touched" if touched else "nothing had to be changed"
         how = f" ({self.origin} numbers)" if self.origin in ("reused", "same") else ""
         return f"unit {self.unit}{who}{how}: done, {what}, {self.seconds:.2f} s"
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None

@@ -8,8 +8,9 @@ to it, and that it will be changed is on the disk before the first byte is.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -26,6 +27,7 @@ from hwflash.jobs.serials import SerialStore
 from hwflash.jobs.session import Session, open_session
 from hwflash.jobs.source import ChipSource
 from hwflash.jobs.uefi_edit import EditOptions, edit
+from hwflash.jobs.unit_entry import new_batch, remember_unit, unit_details
 from hwflash.jobs.write import WriteOptions, write
 from hwflash.progress import CancelToken, Reporter
 from hwflash.units import Range
@@ -47,6 +49,9 @@ class Run:
         reporter: is told how it goes.
         cancel: a request to stop.
         backup_folder: where backups go; None is a folder of the state directory.
+        changing: is told the number of a unit before its first byte changes.
+        identified: is given the session of each unit, once its chip is known.
+        name: of this run, in the history.
     """
 
     batch: Batch
@@ -56,6 +61,13 @@ class Run:
     reporter: Reporter
     cancel: CancelToken
     backup_folder: Path | None = None
+    changing: Callable[[int], None] | None = None
+    identified: Callable[[Session], None] | None = None
+    name: str = field(default="")
+
+    def __post_init__(self) -> None:
+        if not self.name:  # the class is frozen
+            object.__setattr__(self, "name", new_batch(self.batch.form.job.name))
 
 
 def run_batch(
@@ -106,7 +118,7 @@ def run_unit(run: Run, unit: int) -> UnitResult:
         if trouble is not None:
             text = f"its numbers could not be recorded as {fate}: {trouble}"
             run.reporter.warning(text, code=trouble.code)
-    return work.result(error)
+    return work.remembered(work.result(error))
 
 
 class _Work:
@@ -124,6 +136,7 @@ class _Work:
         self._variables: list[VariableResult] = []
         self._after: list[dict[str, Any]] = []
         self._seconds = 0.0
+        self._began = time.time()
         self.changed = False
         #: The chip may hold the numbers: something was written, or it was found there.
         self.reached = False
@@ -137,7 +150,11 @@ class _Work:
                 "jedec_id": session.chip.jedec_id.hex(),
                 "unique_id": session.unique_id(),
                 "programmer": session.programmer.url,
+                "simulated": session.programmer.simulated,
+                "board": session.board.name if session.board is not None else None,
             }
+            if self._run.identified is not None:
+                self._run.identified(session)
             # A chip of another size must not cost a number.
             self._batch.image_content(session.chip.size)
             self._take(session)
@@ -164,6 +181,7 @@ class _Work:
             cause=error.code,
             facts=facts,
             unit=self._unit,
+            history=error.context.get("history"),
         )
 
     def end(self, fate: Ended, note: str) -> HwflashError | None:
@@ -190,6 +208,17 @@ class _Work:
             after=tuple(self._after),
             seconds=self._seconds,
         )
+
+    def remembered(self, result: UnitResult) -> UnitResult:
+        """The same, recorded in the history."""
+        entry = remember_unit(
+            self._run.state, self._details(), result, self._began, self._run.reporter
+        )
+        return replace(result, history=entry)
+
+    def _details(self) -> dict[str, Any]:
+        origin = self._claim.origin if self._claim is not None else None
+        return unit_details(self._batch, self._run.name, self._values, origin)
 
     # --- steps ----------------------------------------------------------------------------
 
@@ -227,8 +256,11 @@ class _Work:
         self.reached = True
         self.changed = done.executed
         self._wrote.append(
-            Wrote("image", done.executed, done.bytes, done.changed, done.backup, done.seconds)
-        )
+            Wrote(
+                "image", done.executed, done.bytes, done.changed, done.backup, done.seconds,
+                done.sha256, done.entry,
+            )
+        )  # fmt: skip
 
     def _set_variables(self, session: Session) -> None:
         if not self._batch.form.variable:
@@ -250,8 +282,11 @@ class _Work:
         places = tuple(edited.plan.changed) if edited.executed else ()
         total = sum(place.length for place in places)
         self._wrote.append(
-            Wrote("variables", edited.executed, total, places, edited.backup, edited.seconds)
-        )
+            Wrote(
+                "variables", edited.executed, total, places, edited.backup, edited.seconds,
+                edited.plan.sha256, edited.entry,
+            )
+        )  # fmt: skip
 
     def _options(self) -> WriteOptions:
         return WriteOptions(
@@ -261,6 +296,7 @@ class _Work:
             confirm=self._about_to_change,
             named_regions=self._batch.named,
             kind="job",
+            details=self._details(),
         )
 
     def _about_to_change(self, _plan: Plan) -> bool:
@@ -268,6 +304,8 @@ class _Work:
         self._run.cancel.check()
         if self._claim is not None and self._run.store is not None:
             self._run.store.writing(self._claim)
+        if self._run.changing is not None:
+            self._run.changing(self._unit)
         return True
 
     def _record_done(self) -> None:

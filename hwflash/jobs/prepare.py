@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hwflash.boards import Board
 from hwflash.errors import BusUnstable, ImageError, UsageError
@@ -33,6 +34,7 @@ class WriteOptions:
         named_regions: protected regions of the board that the user named.
         assume: what the chip is said to hold; spot-checked instead of read.
         kind: what the history calls it: ``write``, ``erase``, ``restore``.
+        details: more for the history, such as whose unit it is; JSON values.
     """
 
     state: Path
@@ -43,6 +45,7 @@ class WriteOptions:
     named_regions: frozenset[str] = frozenset()
     assume: tuple[Segment, ...] = ()
     kind: str = "write"
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Job:
         reporter: is told how it goes.
         cancel: a request to stop.
         began: when it began, as of `time.time`.
+        started: the session's seconds when it began: a session may serve several jobs.
     """
 
     session: Session
@@ -62,6 +66,10 @@ class Job:
     reporter: Reporter
     cancel: CancelToken
     began: float = field(default_factory=time.time)
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "started", self.session.seconds)  # the class is frozen
 
 
 @dataclass(frozen=True, slots=True)

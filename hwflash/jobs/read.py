@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hwflash.errors import BusUnstable
@@ -27,12 +27,14 @@ class ReadResult:
         sha256: hash over all pieces.
         disagreements: where further reads gave other bytes.
         seconds: time of the job.
+        entry: its number in the history; None when it is not there.
     """
 
     pieces: tuple[tuple[Range, bytes], ...]
     sha256: str
     disagreements: tuple[Range, ...]
     seconds: float
+    entry: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,14 @@ class VerifyResult:
         sha256: hash of what the chip holds there.
         mismatches: where they differ.
         seconds: time of the job.
+        entry: its number in the history; None when it is not there.
     """
 
     bytes: int
     sha256: str
     mismatches: tuple[Range, ...]
     seconds: float
+    entry: int | None = None
 
 
 def read(
@@ -99,8 +103,8 @@ def read(
     )
     length = sum(item.length for item in ranges)
     facts = Facts("read", length, result.sha256, details=ranges_detail(ranges))
-    looked(state, session, facts, "differs" if last else "ok", began, reporter)
-    return result
+    entry = looked(state, session, facts, "differs" if last else "ok", began, reporter)
+    return replace(result, entry=entry)
 
 
 def verify(
@@ -128,5 +132,5 @@ def verify(
         "differing": sum(item.length for item in result.mismatches),
     }
     facts = Facts("verify", result.bytes, result.sha256, details=details)
-    looked(state, session, facts, "differs" if wrong else "ok", began, reporter)
-    return result
+    entry = looked(state, session, facts, "differs" if wrong else "ok", began, reporter)
+    return replace(result, entry=entry)

@@ -133,7 +133,7 @@ def chip_entry(session: Session, facts: Facts, outcome: str, began: float) -> En
     """
     chip, board = session.chip, session.board
     return replace(
-        _entry(facts, outcome, began),
+        bare_entry(facts, outcome, began),
         seconds=round(session.seconds, 6),
         modelled=session.programmer.simulated,
         programmer=session.programmer.url,
@@ -158,11 +158,16 @@ def file_entry(file: Path, board: str | None, facts: Facts, began: float) -> Ent
     except OSError:  # somebody has taken it away
         digest = None
     return replace(
-        _entry(replace(facts, image_sha256=digest), "ok", began),
+        bare_entry(replace(facts, image_sha256=digest), "ok", began),
         seconds=round(max(time.time() - began, 0.0), 6),
         file=str(file.absolute()),
         board=board,
     )
+
+
+def told(job: Job, facts: Facts) -> Facts:
+    """The facts, with what the job's options add for the history."""
+    return replace(facts, details={**facts.details, **job.options.details})
 
 
 def remember(
@@ -187,8 +192,10 @@ def remember(
     Returns:
         The number of the entry, or None when it could not be recorded.
     """
+    entry = chip_entry(job.session, told(job, facts), outcome, job.began)
     entry = replace(
-        chip_entry(job.session, facts, outcome, job.began),
+        entry,
+        seconds=round(entry.seconds - job.started, 6),
         kind=job.options.kind,
         error=error,
         backup=str(backup) if backup is not None else None,
@@ -215,19 +222,30 @@ def remembering(job: Job) -> Generator[None]:
                 with suppress(HwflashError):  # the bus is good, the chip can be asked
                     unique_id = job.session.unique_id()
             facts = Facts(job.options.kind, 0, unique_id=unique_id, details={"message": str(error)})
-            remember(job, facts, "failed", error=error.code)
+            _told_of(error, remember(job, facts, "failed", error=error.code))
         raise
 
 
 def looked(
     state: Path | None, session: Session, facts: Facts, outcome: str, began: float,
     reporter: Reporter,
-) -> None:  # fmt: skip
-    """Record a job that only looked at the chip; without a state directory nothing is done."""
-    if state is not None:
-        with suppress(HwflashError):  # the job itself is done
-            facts = replace(facts, unique_id=session.unique_id())
-        record(state, chip_entry(session, facts, outcome, began), reporter)
+) -> int | None:  # fmt: skip
+    """Record a job that only looked at the chip; without a state directory nothing is done.
+
+    Returns:
+        The number of the entry, or None when there is none.
+    """
+    if state is None:
+        return None
+    with suppress(HwflashError):  # the job itself is done
+        facts = replace(facts, unique_id=session.unique_id())
+    return record(state, chip_entry(session, facts, outcome, began), reporter)
+
+
+def _told_of(error: HwflashError, entry: int | None) -> None:
+    """Let a failure know its entry, from which reports are made."""
+    if entry is not None:
+        error.context = {**error.context, "history": entry}
 
 
 def ranges_detail(ranges: Sequence[Range]) -> dict[str, Any]:
@@ -290,7 +308,8 @@ def operator() -> str | None:
         return f"uid {os.getuid()}"
 
 
-def _entry(facts: Facts, outcome: str, began: float) -> Entry:
+def bare_entry(facts: Facts, outcome: str, began: float) -> Entry:
+    """What is known of a job whatever it was done to: what, when, by whom, with which version."""
     return Entry(
         time=utc(time.time()),
         started=utc(began),

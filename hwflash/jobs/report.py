@@ -1,14 +1,13 @@
-"""Reports of jobs, from what the history knows: manifest (JSON), JUnit XML, HTML, CSV.
+"""Reports of jobs, from what the history knows: manifest (JSON), JUnit XML, CSV.
 
-A report is of one entry, or of several that make up the work on one unit. It stands by itself:
-nothing is loaded from elsewhere, and nothing in it depends on colour.
+A manifest is of one entry, or of several that make up the work on one unit; a batch is the
+manifests of several. The pages are in `hwflash.jobs.report_html`.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import html
 import io
 import json
 import xml.etree.ElementTree as ET
@@ -16,19 +15,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from hwflash import __version__
 from hwflash.errors import EnvironmentFault, UsageError
-from hwflash.jobs.history_entry import COLUMNS, PASSED, Entry
+from hwflash.jobs.history_entry import COLUMNS, PASSED, Entry, inside
 from hwflash.layout.files import write_atomically
 from hwflash.uefi.window import printable
 
 FORMAT: Final = "hwflash-manifest"
+BATCH_FORMAT: Final = "hwflash-batch"
 VERSION: Final = 1
 #: What an outcome means, in words.
 MEANING: Final = {
     "ok": "done and verified",
     "unchanged": "nothing had to be done: the content was there already",
     "differs": "the content differs",
+    "rejected": "done and verified, but a step after it failed",
     "failed": "failed before anything was changed",
     "unknown": "stopped half way: the chip is in an unknown state",
 }
@@ -37,6 +37,7 @@ MEANING: Final = {
 _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _UNITS: Final = ("jedec_id", "unique_id", "file")
 _LOOKS: Final = frozenset({"read", "verify"})
+_FAILURES: Final = frozenset({"failed", "differs", "rejected"})
 
 
 # --- manifest ---------------------------------------------------------------------------------
@@ -62,10 +63,11 @@ def manifest(entries: Sequence[Entry]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
-        "passed": all(item.passed for item in jobs),
-        "chip": {"part": last.part, "jedec_id": last.jedec_id, "unique_id": _unique_id(jobs)},
+        "passed": all(item.passed for item in tops(jobs)),
+        "chip": {"part": last.part, "jedec_id": last.jedec_id, "unique_id": unique_id_of(jobs)},
         "board": last.board,
         "file": last.file,
+        "unit": unit_of(jobs),
         "image_sha256": images[-1].image_sha256 if images else None,
         # The way back to before the first of the jobs.
         "backup": {"path": backups[0].backup, "sha256": backups[0].backup_sha256}
@@ -75,7 +77,7 @@ def manifest(entries: Sequence[Entry]) -> dict[str, Any]:
         "times": {
             "started": jobs[0].started,
             "finished": last.time,
-            "seconds": round(sum(item.seconds for item in jobs), 6),
+            "seconds": round(sum(item.seconds for item in tops(jobs)), 6),
             "modelled": any(item.modelled for item in jobs),
         },
         "operator": last.operator,
@@ -130,11 +132,100 @@ def in_order(entries: Sequence[Entry]) -> list[Entry]:
 def variables(entry: Entry) -> list[dict[str, Any]]:
     """The variables that a job set or deleted."""
     found: Any = entry.details.get("variables")
-    items = cast("list[Any]", found) if isinstance(found, list) else []
-    return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
+    return [mapping(item) for item in listed(found) if isinstance(item, dict)]
 
 
-def _unique_id(jobs: Iterable[Entry]) -> str | None:
+def tops(entries: Iterable[Entry]) -> list[Entry]:
+    """Entries without those that another of them includes, as that of a unit does its steps."""
+    found = list(entries)
+    parts = {number for item in found for number in inside(item)}
+    return [item for item in found if item.id not in parts]
+
+
+def unit_of(entries: Iterable[Entry]) -> dict[str, Any] | None:
+    """Job file, batch, serial number and MAC addresses of a unit; None where it has none."""
+    units = [unit for item in entries if (unit := mapping(item.details.get("unit")))]
+    return units[-1] if units else None
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """A detail that should be an object; the history may hold anything."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def listed(value: Any) -> list[Any]:
+    """A detail that should be a list."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+# --- batch ------------------------------------------------------------------------------------
+
+
+def by_unit(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Entries of several units, parted: by batch and number, else by chip and programmer."""
+    found: dict[tuple[Any, ...], list[Entry]] = {}
+    for item in sorted(entries, key=lambda entry: entry.id):
+        unit = unit_of([item])
+        if unit is not None:
+            key: tuple[Any, ...] = (str(unit.get("batch")), str(unit.get("number")))
+        else:
+            key = (item.jedec_id, item.unique_id, item.programmer, item.file)
+        found.setdefault(key, []).append(item)
+    first: dict[str, int] = {}
+    for jobs in found.values():
+        first.setdefault(_batch_of(jobs), jobs[0].id)
+    # Runs in the order in which they began, units of a run by their numbers.
+    return sorted(found.values(), key=lambda jobs: (first[_batch_of(jobs)], _order(jobs)))
+
+
+def _batch_of(jobs: Sequence[Entry]) -> str:
+    return str((unit_of(jobs) or {}).get("batch", jobs[0].id))
+
+
+def _order(jobs: Sequence[Entry]) -> int:
+    number = (unit_of(jobs) or {}).get("number")
+    return number if isinstance(number, int) else 0
+
+
+def batch(entries: Sequence[Entry]) -> dict[str, Any]:
+    """The record of several units: how many passed, and the manifest of each.
+
+    ``sha256`` is as in `manifest`.
+
+    Args:
+        entries: the jobs on them, at least one, in any order.
+
+    Raises:
+        UsageError: see `manifest`.
+    """
+    units = [manifest(jobs) for jobs in by_unit(entries)]
+    passed = sum(item["passed"] for item in units)
+    first, last = min(entries, key=lambda e: e.id), max(entries, key=lambda e: e.id)
+    found: dict[str, Any] = {
+        "format": BATCH_FORMAT,
+        "version": VERSION,
+        "passed": passed == len(units),
+        "counts": {"units": len(units), "passed": passed, "not_passed": len(units) - passed},
+        "times": {"started": first.started or first.time, "finished": last.time},
+        "operator": last.operator,
+        "host": last.host,
+        "tool": {"name": "hwflash", "version": last.version},
+        "units": units,
+    }
+    return found | {"sha256": digest(found)}
+
+
+def batch_text(entries: Sequence[Entry]) -> str:
+    """The batch as a file.
+
+    Raises:
+        UsageError: see `manifest`.
+    """
+    return json.dumps(batch(entries), indent=2) + "\n"
+
+
+def unique_id_of(jobs: Iterable[Entry]) -> str | None:
+    """The chip's unique id, as far as one of the jobs could ask for it."""
     return next((item.unique_id for item in jobs if item.unique_id is not None), None)
 
 
@@ -142,17 +233,17 @@ def _unique_id(jobs: Iterable[Entry]) -> str | None:
 
 
 def junit(entries: Sequence[Entry], name: str = "hwflash") -> str:
-    """JUnit XML: a test case per job, its facts as properties.
+    """JUnit XML: a test case per job, its facts as properties; a unit's steps are in its own case.
 
     Args:
         entries: jobs, of one unit or of several.
         name: of the test suite.
     """
-    jobs = sorted(entries, key=lambda item: item.id)
+    jobs = tops(sorted(entries, key=lambda item: item.id))
     counts = {
         "tests": len(jobs),
-        "failures": sum(item.outcome in ("failed", "differs") for item in jobs),
-        "errors": sum(item.outcome not in (*PASSED, "failed", "differs") for item in jobs),
+        "failures": sum(item.outcome in _FAILURES for item in jobs),
+        "errors": sum(item.outcome not in (*PASSED, *_FAILURES) for item in jobs),
         "skipped": 0,
     }
     facts = {key: str(value) for key, value in counts.items()}
@@ -162,143 +253,62 @@ def junit(entries: Sequence[Entry], name: str = "hwflash") -> str:
     facts["hostname"] = visible(jobs[-1].host or "")
     suite = ET.SubElement(top, "testsuite", {"name": visible(name), **facts})
     for item in jobs:
-        suite.append(_case(item))
+        suite.append(_case(item, _steps_of(item, entries)))
     ET.indent(top)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(top, encoding="unicode") + "\n"
 
 
-def _case(entry: Entry) -> ET.Element:
+def _steps_of(entry: Entry, entries: Sequence[Entry]) -> list[Entry]:
+    parts = inside(entry)
+    return [item for item in entries if item.id in parts]
+
+
+def _case(entry: Entry, steps: Sequence[Entry]) -> ET.Element:
     unit = entry.unique_id or entry.file or entry.jedec_id or ""
+    own = unit_of([entry]) or {}
     case = ET.Element(
         "testcase",
         {
             "classname": f"hwflash.{visible(entry.kind.replace(' ', '.'))}",
-            "name": visible(f"{entry.id} {entry.kind} {entry.part or 'file'} {unit}".rstrip()),
+            "name": visible(
+                " ".join(
+                    filter(
+                        None,
+                        (
+                            str(entry.id),
+                            entry.kind,
+                            cell(own.get("serial")),
+                            entry.part or "file",
+                            unit,
+                        ),
+                    )
+                )
+            ),
             "time": f"{entry.seconds:.6f}",
         },
     )
     properties = ET.SubElement(case, "properties")
     for key, value in entry.as_dict().items():
         if key != "details" and value is not None:
-            ET.SubElement(properties, "property", {"name": key, "value": visible(_cell(value))})
-    for item in variables(entry):
+            ET.SubElement(properties, "property", {"name": key, "value": visible(cell(value))})
+    for key, value in own.items():
+        if value not in (None, [], {}):
+            name = "unit" if key == "number" else key
+            ET.SubElement(properties, "property", {"name": name, "value": visible(cell(value))})
+    for step in steps:
+        if step.backup is not None:
+            value = f"{step.backup} {step.backup_sha256}"
+            label = f"backup {step.id}"
+            ET.SubElement(properties, "property", {"name": label, "value": visible(value)})
+    for item in (each for job in (*steps, entry) for each in variables(job)):
         value = f"{item.get('change')} {item.get('sha256')}"
         label = f"variable {item.get('name')} {item.get('guid')}"
         ET.SubElement(properties, "property", {"name": visible(label), "value": visible(value)})
     if not entry.passed:
-        tag = "failure" if entry.outcome in ("failed", "differs") else "error"
-        attributes = {"type": visible(entry.error or entry.outcome), "message": _meaning(entry)}
+        tag = "failure" if entry.outcome in _FAILURES else "error"
+        attributes = {"type": visible(entry.error or entry.outcome), "message": meaning(entry)}
         ET.SubElement(case, tag, attributes).text = visible(str(entry.details.get("message", "")))
     return case
-
-
-# --- HTML -------------------------------------------------------------------------------------
-
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
-_STYLE: Final = """
-:root{color-scheme:light dark}
-body{font:15px/1.45 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em}
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:1.8em}
-.verdict{border:3px solid;padding:.5em .8em;font-weight:bold}
-table{border-collapse:collapse;width:100%}
-th,td{border:1px solid #8888;padding:.25em .5em;text-align:left;vertical-align:top}
-tr>th:first-child{white-space:nowrap}td,pre{overflow-wrap:anywhere}
-code,pre{font-family:ui-monospace,monospace;font-size:.9em}pre{white-space:pre-wrap}
-.sign{margin-top:3em;border-top:1px solid;width:24em}
-@media print{details>pre{display:none}}
-""".strip()
-
-
-def html_report(entries: Sequence[Entry]) -> str:
-    """One HTML page, complete in itself: no scripts, nothing loaded, readable without colour.
-
-    Args:
-        entries: the jobs on one unit.
-
-    Raises:
-        UsageError: they are of different units (``history.units``).
-    """
-    content = manifest(entries)
-    jobs = in_order(entries)
-    title = f"{content['chip']['part'] or content['file'] or 'unit'} - hwflash report"
-    verdict = "PASSED" if content["passed"] else "NOT PASSED"
-    words = "; ".join(f"{item.kind} {item.id}: {_meaning(item)}" for item in jobs)
-    parts = [
-        *page_head(title),
-        f"<h1>{escaped(title)}</h1>",
-        f'<p class="verdict">{verdict}: {escaped(words)}</p>',
-        "<h2>Unit</h2>",
-        _facts_table(_unit_rows(content)),
-        *_variables_part(content["variables"]),
-    ]
-    for item in jobs:
-        rows = [(key, value) for key, value in item.as_dict().items() if key != "details"]
-        more = [(key, value) for key, value in item.details.items() if key != "variables"]
-        parts += [
-            f"<h2>Job {item.id}: {escaped(item.kind)}, {escaped(item.outcome)}</h2>",
-            _facts_table([pair for pair in rows + more if pair[1] is not None]),
-        ]
-    text = escaped(json.dumps(content, indent=2), lines=True)
-    parts += [
-        f"<h2>Manifest</h2><p>SHA-256 <code>{content['sha256']}</code></p>",
-        f"<details><summary>JSON</summary><pre>{text}</pre></details>",
-        f'<p class="sign">Signed off by (operator {escaped(content["operator"])})</p>',
-        f"<p>hwflash {__version__}</p></body></html>",
-    ]
-    return "\n".join(parts) + "\n"
-
-
-def page_head(title: str) -> list[str]:
-    """The lines of an HTML page up to its body."""
-    return [
-        "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escaped(title)}</title><style>{_STYLE}</style></head><body>",
-    ]
-
-
-def _unit_rows(content: dict[str, Any]) -> list[tuple[str, Any]]:
-    chip, times = content["chip"], content["times"]
-    backup: dict[str, Any] = content["backup"] or {}
-    how = "modelled" if times["modelled"] else "measured"
-    return [
-        ("chip", chip["part"]),
-        ("JEDEC id", chip["jedec_id"]),
-        ("unique id", chip["unique_id"]),
-        ("board", content["board"]),
-        ("file", content["file"]),
-        ("image SHA-256", content["image_sha256"]),
-        ("backup", backup.get("path")),
-        ("backup SHA-256", backup.get("sha256")),
-        ("started", times["started"]),
-        ("finished", times["finished"]),
-        ("seconds", f"{times['seconds']} ({how})"),
-        ("operator", content["operator"]),
-        ("host", content["host"]),
-        ("tool", f"hwflash {content['tool']['version'] or '(unknown version)'}"),
-    ]
-
-
-def _facts_table(rows: Iterable[tuple[str, Any]]) -> str:
-    cells = [
-        f'<tr><th scope="row">{escaped(key)}</th><td>{escaped(value)}</td></tr>'
-        for key, value in rows
-    ]
-    return "<table>" + "".join(cells) + "</table>"
-
-
-def _variables_part(items: Sequence[dict[str, Any]]) -> list[str]:
-    if not items:
-        return []
-    names = ("name", "guid", "change", "attributes", "size", "sha256", "data")
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = [
-        "<tr>" + "".join(f"<td>{escaped(item.get(name))}</td>" for name in names) + "</tr>"
-        for item in items
-    ]
-    return ["<h2>Variables</h2>", f"<table><tr>{head}</tr>{''.join(rows)}</table>"]
 
 
 # --- CSV --------------------------------------------------------------------------------------
@@ -321,7 +331,7 @@ def csv_text(entries: Iterable[Entry]) -> str:
 def _safe_cell(value: Any) -> Any:
     if not isinstance(value, str):
         # A number is one; what else is there begins with a letter, a brace or a bracket.
-        return value if isinstance(value, (int, float)) and value is not True else _cell(value)
+        return value if isinstance(value, (int, float)) and value is not True else cell(value)
     text = visible(value)
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
@@ -335,7 +345,7 @@ def visible(text: str) -> str:
     return printable(text).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """A value as text."""
     if value is None:
         return ""
@@ -346,17 +356,10 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def escaped(value: Any, *, lines: bool = False) -> str:
-    """A value as HTML; with ``lines``, its line breaks stay."""
-    text = _cell(value)
-    if lines:
-        return "\n".join(html.escape(visible(line)) for line in text.split("\n"))
-    return html.escape(visible(text)) or "-"
-
-
-def _meaning(entry: Entry) -> str:
-    meaning = MEANING.get(entry.outcome, visible(entry.outcome))
-    return f"{meaning} [{visible(entry.error)}]" if entry.error else meaning
+def meaning(entry: Entry) -> str:
+    """What its outcome means, with the code of its error."""
+    text = MEANING.get(entry.outcome, visible(entry.outcome))
+    return f"{text} [{visible(entry.error)}]" if entry.error else text
 
 
 def save_report(path: Path, text: str) -> None:
