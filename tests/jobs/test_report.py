@@ -290,8 +290,9 @@ def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
 # --- units of job files, and batches --------------------------------------------------------------
 
 UNIT = {
-    "job": "gizmo", "batch": "gizmo-1", "number": 2, "serial": "GZ-2", "macs": ["02:00:00:00:00:02"],
-    "row": {"colour": "red"}, "origin": "new", "files": {"fw.fd": "99" * 32},
+    "job": "gizmo", "batch": "gizmo-1", "number": 2, "serial": "GZ-2",
+    "macs": ["02:00:00:00:00:02"], "row": {"colour": "red"}, "origin": "new",
+    "files": {"fw.fd": "99" * 32},
 }  # fmt: skip
 STEP = replace(WRITE, kind="job", details={"unit": UNIT, "variables": [VARIABLE]})
 AFTER = {
