@@ -156,8 +156,13 @@ class History:
             number = left.pop()
             if number not in found:
                 found[number] = self.entry(number)
-                left += inside(found[number])
+                left += [item for item in inside(found[number]) if self._has(item)]
         return [found[number] for number in sorted(found)]
+
+    def _has(self, number: int) -> bool:
+        with _named(self.path):
+            text = "SELECT count(*) FROM entries WHERE id = ?"
+            return bool(self._database.execute(text, [number]).fetchone()[0])
 
     def _entry(self, row: Iterable[Any]) -> Entry:
         try:

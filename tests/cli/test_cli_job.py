@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -188,6 +189,23 @@ def test_an_after_step_that_fails_is_exit_1(bench: Bench, job: Path) -> None:
     (unit,) = bench.json("job", "run", job, "-p", each(bench), "--yes").result["units"]
     assert unit["serial"] == "SN0001"
     assert unit["after"][0]["exit_code"] == 5
+    assert "rejected" in bench.run("history", "list", "--serial", "SN0001").out
+
+
+@pytest.mark.parametrize("cut", [3, None])
+def test_reports_of_a_batch_however_it_ends(bench: Bench, job: Path, cut: int | None) -> None:
+    files = [bench.folder / name for name in ("r.html", "r.json", "r.xml")]
+    words = [word for path in files for word in ("--report", path)]
+    url = each(bench, **({"power_cut": cut} if cut else {}))
+    answer = bench.json("job", "run", job, "-p", url, "-n", 2, "--yes", *words)
+    assert answer.code == (6 if cut else 0)
+    content = json.loads(files[1].read_text())
+    (first, *_) = [content] if cut else content["units"]
+    assert first["unit"]["serial"] == "SN0001"
+    assert first["passed"] == (cut is None)
+    assert first["backup"]["sha256"]
+    for path in files:
+        assert "SN0001" in path.read_text()
 
 
 def test_an_image_changed_during_a_batch(bench: Bench, job: Path) -> None:

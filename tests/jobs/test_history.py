@@ -139,6 +139,18 @@ def test_queries(tmp_path: Path) -> None:
             assert caught.value.code == "history.no-entry"
 
 
+def test_units_are_found_by_their_numbers(tmp_path: Path) -> None:
+    unit = {"batch": "b-1", "number": 3, "serial": "SN 'x'", "macs": ["02:00:5e:10:00:0a"]}
+    add(tmp_path, ENTRY, replace(ENTRY, details={"unit": unit}))
+    whole = replace(ENTRY, details={"unit": {"batch": "b-2"}, "includes": [2, 3, 99, "x", 1]})
+    add(tmp_path, whole)
+    for query in (Query(serial="SN 'x'"), Query(serial="02:00:5E:10:00:0A"), Query(batch="b-1")):
+        assert [entry.id for entry in read(tmp_path, query)] == [2]
+    assert read(tmp_path, Query(serial="%")) == []
+    with open_history(tmp_path, create=False) as history:
+        assert [entry.id for entry in history.with_parts([3])] == [1, 2, 3]
+
+
 def test_looking_makes_nothing(tmp_path: Path) -> None:
     assert read(tmp_path) == []
     assert read(tmp_path / "missing") == []

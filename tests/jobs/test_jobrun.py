@@ -15,6 +15,7 @@ from support import Notes
 from uefi.volumes import GUID, OVMF_2M, some_variables, volume_bytes
 
 from hwflash.errors import ChipStateUnknown, Interrupted
+from hwflash.jobs.history import open_history
 from hwflash.jobs.job_result import UnitResult
 from hwflash.jobs.jobfile import load_job
 from hwflash.jobs.jobrun import Run, run_batch, run_unit
@@ -148,6 +149,12 @@ def test_image_bytes_and_variables_of_each_unit(bench: Bench) -> None:
         data = result.as_dict()
         assert [step["step"] for step in data["steps"]] == ["image", "variables"]
         assert all(Path(step["backup"]).exists() for step in data["steps"])
+        with open_history(bench.folder / "state", create=False) as history:
+            *steps, unit = history.with_parts([data["history"]])
+        assert [step.kind for step in steps] == ["job", "job"]
+        assert (unit.kind, unit.outcome, unit.unique_id) == ("job run", "ok", steps[0].unique_id)
+        assert {entry.details["unit"]["serial"] for entry in (*steps, unit)} == {serial}
+        assert unit.seconds == pytest.approx(sum(step.seconds for step in steps), abs=0.01)
         assert [item["change"] for item in data["variables"]] == ["new", "deleted"]
         assert data["chip"]["part"] == "W25Q80DV"
         assert data["error"] is None

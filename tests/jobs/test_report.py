@@ -20,6 +20,8 @@ from hwflash.errors import EnvironmentFault, UsageError
 from hwflash.jobs.history_entry import COLUMNS, OUTCOMES, Entry
 from hwflash.jobs.report import (
     MEANING,
+    batch,
+    by_unit,
     csv_text,
     digest,
     junit,
@@ -27,7 +29,7 @@ from hwflash.jobs.report import (
     manifest_text,
     save_report,
 )
-from hwflash.jobs.report_html import html_report
+from hwflash.jobs.report_html import batch_report, html_report
 
 VARIABLE = {
     "name": "SerialNumber", "guid": "8be4df61-93ca-11d2-aa0d-00e098032b8c", "change": "set",
@@ -283,3 +285,73 @@ def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFault) as caught:
         save_report(tmp_path / "missing" / "r.html", "x")
     assert caught.value.code == "environment.unwritable"
+
+
+# --- units of job files, and batches --------------------------------------------------------------
+
+UNIT = {
+    "job": "gizmo", "batch": "gizmo-1", "number": 2, "serial": "GZ-2",
+    "macs": ["02:00:00:00:00:02"], "row": {"colour": "red"}, "origin": "new",
+    "files": {"fw.fd": "99" * 32},
+}  # fmt: skip
+STEP = replace(WRITE, kind="job", details={"unit": UNIT, "variables": [VARIABLE]})
+AFTER = {
+    "command": ["./label", "GZ-2"], "outcome": "failed", "exit_code": 3, "text": "out of labels",
+    "seconds": 0.1,
+}  # fmt: skip
+WHOLE = replace(
+    WRITE, id=8, kind="job run", outcome="rejected", error="job.after", backup=None,
+    backup_sha256=None, details={"unit": UNIT, "includes": [4], "after": [AFTER]},
+)  # fmt: skip
+OTHER = replace(
+    WHOLE, id=9, unique_id="ff" * 8, outcome="ok", error=None,
+    details={"unit": {**UNIT, "number": 1, "serial": "GZ-1"}, "includes": []},
+)  # fmt: skip
+
+
+def test_the_manifest_of_a_unit_of_a_job_file() -> None:
+    found = manifest([STEP, WHOLE])
+    assert found["unit"] == UNIT
+    assert found["passed"] is False, "the after-step failed, though the write did not"
+    assert found["times"]["seconds"] == 4.25, "the unit's time has that of its steps in it"
+    assert found["backup"] == {"path": "/b/a.bin", "sha256": "cd" * 32}
+    assert found["variables"] == [VARIABLE]
+
+
+def test_a_batch_is_its_units_in_their_order() -> None:
+    found = batch([WHOLE, OTHER, STEP])
+    assert found["counts"] == {"units": 2, "passed": 1, "not_passed": 1}
+    assert [item["unit"]["serial"] for item in found["units"]] == ["GZ-1", "GZ-2"]
+    assert digest(found) == found["sha256"]
+    page = Page(batch_report([WHOLE, OTHER, STEP], "lot <1>"))
+    for text in (
+        "1 OF 2 UNITS PASSED", "unit 2 GZ-2 W25Q80DV: rejected [job.after]", "lot <1>",
+        "02:00:00:00:00:02", "./label GZ-2", "out of labels", "fw.fd", "Signed off",
+    ):  # fmt: skip
+        assert text in page.text, text
+    assert "script" not in page.tags
+    assert all(not str(value).startswith("http") for _, value in page.attributes)
+
+
+def test_units_of_two_runs_do_not_mix() -> None:
+    later = replace(OTHER, id=20, details={"unit": {**UNIT, "batch": "gizmo-2", "number": 1}})
+    numbers = [[job.id for job in unit] for unit in by_unit([later, WHOLE, OTHER, STEP])]
+    assert numbers == [[9], [4, 8], [20]]
+
+
+def test_a_unit_is_one_test_case() -> None:
+    suite = ET.fromstring(junit([STEP, WHOLE, OTHER]))  # noqa: S314 - our own
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
+    case = suite.findall(".//testcase")[0]
+    assert "GZ-2" in (case.get("name") or "")
+    said = {item.get("name"): item.get("value") for item in case.iter("property")}
+    assert (said["serial"], said["unit"]) == ("GZ-2", "2")
+    assert said["backup 4"] == f"/b/a.bin {'cd' * 32}"
+
+
+@pytest.mark.parametrize("bad", [7, "x", [], {"macs": 3, "files": 4, "number": "x"}, [{}]])
+def test_details_that_are_none(bad: Any) -> None:
+    odd = replace(WHOLE, details={"unit": bad, "includes": bad, "after": bad, "variables": bad})
+    Page(batch_report([odd, OTHER], "x"))
+    junit([odd, OTHER])
+    batch([odd, OTHER])
