@@ -6,6 +6,8 @@
 
 SHELL := /bin/sh
 BIN := .venv/bin
+# Tests start Python hundreds of times; without compiled files each one compiles hwflash anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test quick foreign lint clean
 

@@ -1,5 +1,6 @@
 """What all tests share. Its folder comes first on the path, so tests can import `support`."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,10 @@ def rig() -> Iterator[RigFactory]:
 
 # What developers run all day looks at fewer random cases; so do tests that say `examples(60)`.
 settings.register_profile("quick", max_examples=25, deadline=None)
+
+
+# Thousands of collected tests are garbage to nobody: look through them seldom.
+gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_configure(config: pytest.Config) -> None:
