@@ -188,16 +188,66 @@ def _pins(raw: Mapping[str, Any]) -> Iterator[Fault]:
             used.setdefault(pin, role)
 
 
+#: Keys of ``[power]`` that belong to one method only.
+_POWER_KEYS = {
+    "on": "command",
+    "off": "command",
+    "timeout": "command",
+    "port": "relay",
+    "baud": "relay",
+    "channel": "relay",
+    "on_bytes": "relay",
+    "off_bytes": "relay",
+}
+
+
 def _power(raw: Mapping[str, Any]) -> Iterator[Fault]:
     power = _table(raw, "power")
     method = power.get("method", "none")
     for key in ("on", "off"):
         if method == "command" and not power.get(key):
             yield Fault(f"power.{key}", 'is missing, though power.method is "command"')
-        elif method in ("none", "gpio") and power.get(key):
+    for key, owner in _POWER_KEYS.items():
+        if isinstance(method, str) and method != owner and power.get(key):
             yield Fault(f"power.{key}", f'has no use when power.method is "{method}"')
     if method == "gpio" and not _table(raw, "programmer").get("power"):
         yield Fault("programmer.power", 'is missing, though power.method is "gpio"')
+    if method == "relay":
+        yield from _relay(power)
+    yield from _simulated(raw, method)
+
+
+def _relay(power: Mapping[str, Any]) -> Iterator[Fault]:
+    if not power.get("port"):
+        yield Fault("power.port", 'is missing, though power.method is "relay"')
+    for one, other in (("on_bytes", "off_bytes"), ("off_bytes", "on_bytes")):
+        if power.get(one) and not power.get(other):
+            yield Fault(f"power.{other}", f"is missing, though power.{one} is given")
+    if power.get("on_bytes") and power.get("channel") is not None:
+        yield Fault("power.channel", "has no use beside power.on_bytes, which say it all")
+
+
+def _simulated(raw: Mapping[str, Any], method: object) -> Iterator[Fault]:
+    simulated = _table(raw, "simulated")
+    if method != "qemu":
+        if "simulated" in raw:
+            yield Fault("simulated", 'has no use unless power.method is "qemu"')
+        return
+    if "simulated" not in raw:
+        yield Fault("simulated", 'is missing, though power.method is "qemu"')
+    if "console" in raw:
+        yield Fault("console", 'has no use when power.method is "qemu": QEMU has the console')
+    size = _size(_table(raw, "flash").get("size"))
+    found = {
+        key: where
+        for key in ("code", "variables")
+        if (where := _range(_table(simulated, key))) is not None
+    }
+    for key, where in found.items():
+        if size is not None and where.end > size:
+            yield Fault(f"simulated.{key}", f"reaches beyond the flash of {format_size(size)}")
+    if len(found) == 2 and found["code"].overlaps(found["variables"]):
+        yield Fault("simulated.variables", f"overlaps simulated.code ({found['code']})")
 
 
 def _nvram(raw: Mapping[str, Any]) -> Iterator[Fault]:

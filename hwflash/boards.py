@@ -66,6 +66,8 @@ Text = Annotated[str, Field(min_length=1)]
 Guid = Annotated[str, Field(pattern=_GUID)]
 Gpio = Annotated[str, Field(pattern=r"^(ADBUS[4-7]|ACBUS[0-7])$")]
 LogPattern = Annotated[str, BeforeValidator(to_pattern)]
+Hex = Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2} ?){1,64}$")]
+Baud = Annotated[int, Field(gt=0, le=12_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
 Volts = Annotated[float, Field(ge=1.0, le=5.5, allow_inf_nan=False)]
 PinName = Annotated[
@@ -139,10 +141,25 @@ class Programmer(_Table):
 class Power(_Table):
     """How the board is switched on and off."""
 
-    method: Literal["none", "gpio", "command"] = "none"
+    method: Literal["none", "gpio", "command", "relay", "qemu"] = "none"
     on: list[Text] = Field(default=[], description="program and arguments")
     off: list[Text] = []
+    timeout: Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)] = Field(
+        default=30, description="seconds that a command may take"
+    )
+    port: Text | None = Field(default=None, description="serial port of the relay card")
+    baud: Baud = 9600
+    channel: Annotated[int, Field(ge=1, le=255)] = Field(
+        default=1, description="which relay of an LCUS card"
+    )
+    on_bytes: Hex | None = Field(
+        default=None, description="what another card is sent to switch on, in hex"
+    )
+    off_bytes: Hex | None = None
     settle: Seconds = Field(default=0.5, description="seconds from power on to the first command")
+    discharge: Seconds = Field(
+        default=1.0, description="seconds from power off until the board is without supply"
+    )
 
 
 class Layout(_Table):
@@ -187,11 +204,20 @@ class Reference(_Table):
     descriptors: list[Text] = []
 
 
+class Simulated(_Table):
+    """The board as a machine in QEMU, on the content of the simulated chip."""
+
+    machine: Text = "q35"
+    code: Area = Field(description="the firmware's code in the flash")
+    variables: Area = Field(description="the flash that the firmware writes to")
+    memory: Annotated[int, Field(ge=64, le=65_536)] = Field(default=256, description="RAM in MiB")
+
+
 class Console(_Table):
     """The board's serial console."""
 
     port: Text
-    baud: Annotated[int, Field(gt=0, le=12_000_000)] = 115_200
+    baud: Baud = 115_200
 
 
 class ExpectedVariable(_Table):
@@ -223,6 +249,7 @@ class Board(_Table):
     region: list[BoardRegion] = []
     nvram: Nvram | None = None
     reference: Reference | None = None
+    simulated: Simulated | None = None
     console: Console | None = None
     expect: Expect = Expect()
 

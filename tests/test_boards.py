@@ -153,7 +153,12 @@ class TestFaults:
             ('"12.5M"', '"200M"', "programmer.frequency", "takes at most"),
             ('"ACBUS0"', '"ADBUS0"', "programmer.power", "string should match pattern"),
             ('power = "ACBUS0"', "", "programmer.power", 'power.method is "gpio"'),
-            ('"gpio"', '"magic"', "power.method", "input should be 'none', 'gpio' or 'command'"),
+            (
+                '"gpio"',
+                '"magic"',
+                "power.method",
+                "input should be 'none', 'gpio', 'command', 'relay' or 'qemu'",
+            ),
             ("settle = 1", 'on = ["relay"]', "power.on", "has no use"),
             ("settle = 1", "settle = -1", "power.settle", "greater than or equal to 0"),
             ('kind = "regions"', 'kind = "region"', "layout.kind", "'regions'"),

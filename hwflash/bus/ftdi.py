@@ -9,7 +9,6 @@ Limits: SPI mode 0, single data line, one interface (the FT232H has one).
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Sequence
 from typing import Any, Final
@@ -19,13 +18,12 @@ import usb.util
 from pyftdi.ftdi import Ftdi, FtdiError, FtdiMpsseError
 
 from hwflash.bus import mpsse
-from hwflash.bus.pins import PinUse
+from hwflash.bus.pins import PinUse, pin_mask
 from hwflash.bus.spi import BusStats, Clock, Op, RealClock, Transfer
+from hwflash.bus.usb_faults import kernel_driver, let_go_of, usb_error
 from hwflash.errors import (
-    ProgrammerAbsent,
     ProgrammerBusy,
     ProgrammerError,
-    ProgrammerInaccessible,
     ProgrammerLost,
     UsageError,
 )
@@ -49,32 +47,6 @@ MAX_FREQUENCY: Final = 30e6
 _READ_COMMANDS_PER_WRITE: Final = FIFO // 2 // 3
 
 
-def usb_error(exc: BaseException, where: str, *, opening: bool = False) -> ProgrammerError:
-    """Tell apart what libusb means: absent, inaccessible, busy, lost."""
-    cause: BaseException | None = exc
-    number = None
-    while cause is not None and number is None:
-        number = cause.errno if isinstance(cause, OSError) else None
-        cause = cause.__cause__ or cause.__context__
-    name = errno.errorcode.get(number or 0, str(number))
-    if number in (errno.EACCES, errno.EPERM):
-        return ProgrammerInaccessible(f"no permission to open {where}", device=where, errno=name)
-    if number == errno.EBUSY:
-        return ProgrammerBusy(
-            f"{where} is held by another driver or process", device=where, errno=name
-        )
-    if opening:
-        return ProgrammerAbsent(f"{where} cannot be opened: {exc}", device=where, errno=name)
-    if number == errno.ETIMEDOUT:
-        return ProgrammerLost(
-            f"{where} did not take or answer data in time",
-            code="programmer.timeout",
-            device=where,
-            errno=name,
-        )
-    return ProgrammerLost(f"{where} stopped answering: {exc}", device=where, errno=name)
-
-
 class Ft232hBus:
     """`hwflash.bus.spi.SpiBus` over one FT232H.
 
@@ -85,6 +57,7 @@ class Ft232hBus:
         frequency: highest SCK in hertz; the next lower one that the divisor gives is used.
         pins: what is wired where.
         latency: latency timer in milliseconds.
+        idle: begin as `let_go` leaves the pins, the board without supply, instead of driven.
         timer_waits: wait on the computer's clock instead of clocking SCK with the chip
             deselected, for buses with other listeners.
         clock: time; virtual for simulated devices.
@@ -110,12 +83,18 @@ class Ft232hBus:
         pins: PinUse | None = None,
         latency: int = 16,
         timer_waits: bool = False,
+        idle: bool = False,
         clock: Clock | None = None,
         name: str = "FT232H",
     ) -> None:
         self._name = name
         self.clock = clock or RealClock()
-        self._pins = (pins or PinUse()).pins()
+        use = pins or PinUse()
+        self._pins = use.pins()
+        self._supply = pin_mask(use.power) if use.power is not None else 0
+        self._let_go = idle
+        #: What the pins are while nothing is carried out.
+        self._now = self._released(supply=False) if idle else self._pins
         self._timer_waits = timer_waits
         self.stats = BusStats()
         self._broken: ProgrammerError | None = None
@@ -135,6 +114,12 @@ class Ft232hBus:
         """Carry out a batch; see `hwflash.bus.spi.SpiBus.execute`."""
         if self._broken is not None:
             raise self._broken
+        if self._let_go:
+            raise ProgrammerBusy(
+                f"{self._name} has let go of the chip: the board has it",
+                code="programmer.let-go",
+                device=self._name,
+            )
         answers = bytearray()
         try:
             for step in self._compiler.compile(ops):
@@ -182,9 +167,37 @@ class Ft232hBus:
         Raises:
             ProgrammerLost: the programmer stopped answering.
         """
+        self._let_go = False
+        self._set_pins(self._pins if on else mpsse.Pins(self._pins.value, 0, self._pins.cs))
+
+    def let_go(self, *, supply: bool) -> None:
+        """Make every pin an input but the one that switches the board's supply.
+
+        The board has its chip and runs by itself, or is without supply. Nothing is carried out
+        before `drive`.
+
+        Args:
+            supply: level of that pin, if there is one.
+
+        Raises:
+            ProgrammerLost: the programmer stopped answering.
+        """
+        self._let_go = True
+        self._set_pins(self._released(supply=supply))
+
+    @property
+    def switches_supply(self) -> bool:
+        """Whether a pin switches the board's supply."""
+        return self._supply != 0
+
+    def _released(self, *, supply: bool) -> mpsse.Pins:
+        return mpsse.Pins(self._supply if supply else 0, self._supply, self._pins.cs)
+
+    def _set_pins(self, pins: mpsse.Pins) -> None:
+        """Set the pins as they are while nothing is carried out."""
         if self._broken is not None:
             raise self._broken
-        pins = self._pins if on else mpsse.Pins(self._pins.value, 0, self._pins.cs)
+        self._now = pins
         try:
             self._write(pins.deselect + pins.high, 0.0)
         except (usb.core.USBError, FtdiError) as exc:
@@ -199,7 +212,7 @@ class Ft232hBus:
                     # Commands still in the device's FIFO would be lost with the bit mode:
                     # an answer proves that all before it were carried out.
                     pins = bytes((mpsse.GET_LOW_PINS, mpsse.SEND_IMMEDIATE))
-                    self._write(self._pins.deselect + pins, 0.0)
+                    self._write(self._now.deselect + pins, 0.0)
                     self._collect(1, 0.0)
                 except (usb.core.USBError, FtdiError, ProgrammerError) as exc:
                     _log.warning("%s: could not deselect the chip: %s", self._name, exc)
@@ -219,7 +232,7 @@ class Ft232hBus:
             # and busy apart.
             configuration = device.get_active_configuration()
             interface = configuration[(0, 0)].bInterfaceNumber
-            if _kernel_driver(device, interface):
+            if kernel_driver(device, interface):
                 device.detach_kernel_driver(interface)
                 detached = interface
             _usb_util.claim_interface(device, interface)
@@ -231,20 +244,20 @@ class Ft232hBus:
             self._ftdi.open_mpsse_from_device(
                 device,
                 direction=0,  # latches first: a pin driven before its level is set would dip
-                initial=self._pins.value,
+                initial=self._now.value,
                 frequency=1e6,
                 latency=latency,
             )
             self._ftdi.write_data_set_chunksize(STREAM_LIMIT)
         except (FtdiMpsseError, KeyError, StopIteration) as exc:
-            _let_go(device, detached)
+            let_go_of(device, detached)
             raise ProgrammerError(
                 f"{self._name} has no MPSSE engine behind a bulk interface",
                 code="programmer.sync",
                 device=self._name,
             ) from exc
         except (usb.core.USBError, FtdiError) as exc:
-            _let_go(device, detached)
+            let_go_of(device, detached)
             raise usb_error(exc, self._name, opening=True) from exc
 
     def _synchronise(self) -> None:
@@ -262,7 +275,7 @@ class Ft232hBus:
                     device=self._name,
                     found=found.hex(),
                 )
-            self._write(mpsse.SETUP + self._pins.deselect + self._pins.high, 0.0)
+            self._write(mpsse.SETUP + self._now.deselect + self._now.high, 0.0)
         except (usb.core.USBError, FtdiError) as exc:
             raise usb_error(exc, self._name) from exc
 
@@ -380,21 +393,3 @@ class Ft232hBus:
             if isinstance(op, Transfer):
                 self.stats.sck_bytes += len(op.write) + op.read
         return dealt
-
-
-def _kernel_driver(device: Any, interface: int) -> bool:
-    try:
-        return bool(device.is_kernel_driver_active(interface))
-    except (NotImplementedError, usb.core.USBError):
-        return False
-
-
-def _let_go(device: Any, detached: int | None) -> None:
-    """After a failed opening: give the interface back to the driver it was taken from."""
-    if detached is not None:
-        try:
-            _usb_util.release_interface(device, detached)
-            device.attach_kernel_driver(detached)
-        except (NotImplementedError, usb.core.USBError) as exc:
-            _log.warning("the kernel driver could not be put back: %s", exc)
-    _usb_util.dispose_resources(device)

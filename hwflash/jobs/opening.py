@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from hwflash.boards import Board
-from hwflash.bus.discovery import find_all, select
+from hwflash.bus.discovery import FoundProgrammer, find_all, select
 from hwflash.bus.ftdi import Ft232hBus
 from hwflash.bus.pins import PinUse
 from hwflash.bus.url import ProgrammerUrl, parse_url
 from hwflash.errors import ProgrammerAbsent, ProgrammerError
-from hwflash.jobs.lock import ProgrammerLock
+from hwflash.jobs.lock import ProgrammerLock, require_off
 from hwflash.jobs.programmer import Programmer, open_replay, open_serprog, recorded
 from hwflash.jobs.qemu_programmer import open_qemu
 from hwflash.jobs.simulated import simulate
@@ -49,27 +49,67 @@ class Request:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
 
-def open_programmer(request: Request) -> Programmer:
+def open_programmer(request: Request, *, idle: bool = False) -> Programmer:
     """Open a programmer without looking for a chip.
 
+    Args:
+        request: which one.
+        idle: leave the bus to the board, and the board without supply; an FT232H only.
+
     Raises:
-        ProgrammerError: no programmer, several, busy, or not accessible.
+        ProgrammerError: no programmer, several, busy, or not accessible; or the board is
+            switched on (``power.board-on``).
         UsageError: a bad URL.
     """
-    text = request.programmer
-    if text is None:  # an empty -p is a mistake of a script, not the wish for any programmer
-        text = request.environ.get(ENVIRONMENT) or _board_url(request.board)
+    text = programmer_text(request)
     if text is None:
         text = _only_one()
-    return _open(parse_url(text), request)
+    if request.board is not None and not idle:
+        require_off(locks(request), board_key(request.board))
+    return _open(parse_url(text), request, idle)
 
 
-def _open(url: ProgrammerUrl, request: Request) -> Programmer:
+def programmer_key(request: Request) -> str | None:
+    """The name under which a programmer is locked; None where none is attached, or it has none.
+
+    Raises:
+        UsageError: a bad URL.
+    """
+    text = programmer_text(request)
+    try:
+        url = parse_url(text if text is not None else _only_one())
+        url = url.inner or url
+        if url.scheme == "ftdi":
+            return _key_of(select(find_all(), url.selector, url.text))
+    except ProgrammerError:
+        return None
+    image = url.options.get("image")
+    return f"sim-{Path(image).resolve()}" if image else None
+
+
+def board_key(board: Board) -> str:
+    """The name under which a board is marked as switched on."""
+    return f"board-{board.name}"
+
+
+def locks(request: Request) -> Path:
+    """The folder with the locks of programmers and boards."""
+    return state_dir(request.environ) / "locks"
+
+
+def programmer_text(request: Request) -> str | None:
+    """The URL that was given, or the environment's, or the board's; None is the only one."""
+    if request.programmer is not None:  # an empty -p is a mistake of a script, not no wish
+        return request.programmer
+    return request.environ.get(ENVIRONMENT) or _board_url(request.board)
+
+
+def _open(url: ProgrammerUrl, request: Request, idle: bool) -> Programmer:
     if url.inner is not None:
-        return recorded(_open(url.inner, request), Path(url.target))
+        return recorded(_open(url.inner, request, idle), Path(url.target))
     match url.scheme:
         case "sim":
-            return _open_simulated(url, request)
+            return _open_simulated(url, request, idle)
         case "qemu":
             return open_qemu(url, _frequency(url, request), lambda key: _lock(request, key))
         case "serprog":
@@ -77,7 +117,7 @@ def _open(url: ProgrammerUrl, request: Request) -> Programmer:
         case "replay":
             return open_replay(url)
         case _:
-            return _open_ftdi(url, request)
+            return _open_ftdi(url, request, idle)
 
 
 def _only_one() -> str:
@@ -93,16 +133,20 @@ def _only_one() -> str:
     return found[0].url
 
 
-def _open_ftdi(url: ProgrammerUrl, request: Request) -> Programmer:
+def _key_of(found: FoundProgrammer) -> str:
+    return f"ftdi-{found.bus}-{'.'.join(map(str, found.path)) or found.address}"
+
+
+def _open_ftdi(url: ProgrammerUrl, request: Request, idle: bool) -> Programmer:
     found = select(find_all(), url.selector, url.text)
-    lock = _lock(request, f"ftdi-{found.bus}-{'.'.join(map(str, found.path)) or found.address}")
-    return _open_bus(url, request, found.device, found.name, lock.release)
+    lock = _lock(request, _key_of(found))
+    return _open_bus(url, request, found.device, found.name, lock.release, idle=idle)
 
 
-def _open_simulated(url: ProgrammerUrl, request: Request) -> Programmer:
+def _open_simulated(url: ProgrammerUrl, request: Request, idle: bool) -> Programmer:
     simulated, release = simulate(url, request.environ)
     name = f"simulated FT232H with {simulated.chip.part}"
-    return _open_bus(url, request, simulated.device, name, release, simulated.clock)
+    return _open_bus(url, request, simulated.device, name, release, simulated.clock, idle=idle)
 
 
 def _open_bus(
@@ -112,6 +156,8 @@ def _open_bus(
     name: str,
     release: Callable[[], None],
     clock: Any = None,
+    *,
+    idle: bool = False,
 ) -> Programmer:
     try:
         pins = _pins(url, request.board)
@@ -122,6 +168,7 @@ def _open_bus(
             latency=url.integer("latency", 16, 1, 255),
             timer_waits=url.choice("wait", _board_wait(request.board), ("clock", "timer"))
             == "timer",
+            idle=idle,
             clock=clock,
             name=name,
         )
@@ -133,7 +180,7 @@ def _open_bus(
         bus.close()
         release()
 
-    if pins.power is not None and request.board is not None:
+    if pins.power is not None and request.board is not None and not idle:
         bus.clock.sleep(request.board.power.settle)
     return Programmer(url.lasting, name, bus, url.scheme == "sim", release_all)
 
@@ -155,7 +202,7 @@ def _board_wait(board: Board | None) -> str:
 
 
 def _lock(request: Request, key: str) -> ProgrammerLock:
-    return ProgrammerLock(state_dir(request.environ) / "locks", key)
+    return ProgrammerLock(locks(request), key)
 
 
 def _pins(url: ProgrammerUrl, board: Board | None) -> PinUse:

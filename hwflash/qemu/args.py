@@ -63,6 +63,7 @@ def _drive(number: int, item: FlashFile, dialect: Dialect) -> list[str]:
     pairs = named if dialect == "named" else [("if", "pflash"), ("unit", str(number))]
     pairs += [("format", item.format)]
     pairs += [("readonly", "on")] if item.readonly else []
+    pairs += _part(item)
     pairs += [("file", optstring.guard_protocol(item.path))]
     return ["-drive", optstring.join(pairs)]
 
@@ -73,8 +74,15 @@ def _blockdev(number: int, item: FlashFile) -> list[str]:
     node = f"pflash{number}-storage"
     storage = [("driver", "file"), ("node-name", node), ("filename", item.path), *closed,
                ("auto-read-only", "off")]  # fmt: skip
-    layer = [("driver", item.format), ("node-name", f"pflash{number}"), ("file", node), *closed]
+    layer = [("driver", item.format), ("node-name", f"pflash{number}"), ("file", node), *closed,
+             *_part(item)]  # fmt: skip
     return ["-blockdev", optstring.join(storage), "-blockdev", optstring.join(layer)]
+
+
+def _part(item: FlashFile) -> list[tuple[str, str]]:
+    if item.part is None:
+        return []
+    return [("offset", str(item.part.address)), ("size", str(item.part.length))]
 
 
 def to_shell(words: Sequence[str]) -> str:

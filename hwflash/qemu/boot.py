@@ -90,7 +90,7 @@ class Guest:
         console: its serial port.
         qtest: memory and ports from outside, if asked for; stop the CPU (``qmp.execute("stop")``)
             while it is used on what the firmware uses too.
-        own: the copy the guest writes to, or None when it keeps nothing.
+        own: the copy the guest writes to, or None when it keeps nothing, or writes in place.
         before: the content of ``own`` at power-on, or None.
 
     Raises:
@@ -118,7 +118,7 @@ class Guest:
             folder = make_folder()
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             self._folder = folder
-            self.machine = self._copied(machine, folder)
+            self.machine = machine if options.in_place else self._copied(machine, folder)
             self.process = self._started(path, options, undo)
             undo.callback(self.process.close)
             with self._explained("start"):
@@ -262,6 +262,14 @@ class Guest:
             if self.process.wait(_QUIT_SECONDS) is None:
                 self.process.terminate()
                 self.process.wait(_QUIT_SECONDS)
+
+    def cut(self) -> None:
+        """Cut the power: QEMU ends at once, between two accesses to the flash. Files stay.
+
+        What was written is in the files, and the operation log is whole: QEMU hands both to the
+        kernel access by access, line by line.
+        """
+        self.process.kill()
 
     def close(self) -> None:
         """End everything: no process, no folder is left. May be called twice."""

@@ -40,6 +40,8 @@ def to_xml(machine: Machine) -> str:
     for item in (*machine.units, *((machine.template,) if machine.template else ())):
         if not item.path.startswith("/"):
             raise _cannot(f"libvirt takes absolute file names, not {item.path}", file=item.path)
+        if item.part is not None:
+            raise _cannot(f"libvirt takes whole files, not a part of {item.path}", file=item.path)
     if machine.max_firmware_size is not None:
         raise _cannot("libvirt has no element for max-fw-size")
     if machine.vars is not None and machine.vars.readonly:

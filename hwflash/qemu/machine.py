@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from hwflash.errors import EnvironmentFault, ImageError, UsageError
+from hwflash.units import Range
 
 Mode = Literal["split", "combined", "stateless"]
 Family = Literal["q35", "i440fx", "virt"]
@@ -39,6 +40,7 @@ class FlashFile:
         path: its name; relative to wherever QEMU is started.
         format: QEMU's name of the format, ``raw`` or ``qcow2``.
         readonly: the guest may not write to it.
+        part: only these bytes of the file; raw images only.
 
     Raises:
         UsageError: a name that not every dialect can carry (``usage.qemu-path``), or a format
@@ -48,6 +50,7 @@ class FlashFile:
     path: str
     format: str = "raw"
     readonly: bool = False
+    part: Range | None = None
 
     def __post_init__(self) -> None:
         # NUL ends a string in QEMU; XML has no control characters; a lone surrogate is a byte

@@ -261,6 +261,13 @@ class GuestProcess:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
+    def kill(self) -> None:
+        """End QEMU at once (SIGKILL), and wait until it has ended; its folder stays."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.wait(_KILL_SECONDS)
+
     def close(self, patience: float = 0.0) -> int | None:
         """End QEMU and remove its folder. May be called twice.
 

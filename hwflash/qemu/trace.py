@@ -5,8 +5,8 @@ prefix of the list is the flash after a power cut at that point, and every progr
 could not have done is found (`impossible_programs`).
 
 Ref: the trace events of QEMU's ``cfi.pflash01``, lines as version 7.2.22 writes them.
-Limits: little-endian flash, as on PCs and on ``virt``. QEMU buffers the file: it is complete
-once QEMU has ended.
+Limits: little-endian flash, as on PCs and on ``virt``. QEMU writes line by line: the log of a
+guest that was killed ends with its last access.
 """
 
 from __future__ import annotations

@@ -9,10 +9,11 @@ from support import DieBus, Rig, RigFactory, pattern, small_chip
 
 from hwflash.bus import ftdi as module
 from hwflash.bus.discovery import find_all
-from hwflash.bus.ftdi import Ft232hBus, usb_error
+from hwflash.bus.ftdi import Ft232hBus
 from hwflash.bus.mpsse import SEND_IMMEDIATE, Compiler, Round
 from hwflash.bus.pins import PinUse, pin_mask
 from hwflash.bus.spi import RealClock, Transfer, Wait
+from hwflash.bus.usb_faults import usb_error
 from hwflash.errors import (
     HwflashError,
     ProgrammerAbsent,
