@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from hwflash.compare.modules import ModuleDifference
 from hwflash.compare.report import Report
+from hwflash.compare.sides import Side
 from hwflash.compare.variables import VariableDifference
 from hwflash.uefi.difference import Difference
 from hwflash.uefi.exchange import Variable
@@ -42,11 +43,7 @@ COMMAND: Final = Words()
 
 def report_lines(report: Report, words: Words = COMMAND) -> list[str]:
     """The whole result; ``-`` is the left side, ``+`` the right one."""
-    left, right = report.left, report.right
-    lines = [
-        f"{mark} {_name(side.name)}: {side.kind or 'an image'}, {format_size(side.range.length)}"
-        for mark, side in (("-", left), ("+", right))
-    ]
+    lines = _sides(report.left, report.right)
     lines += [f"  note: {note}" for note in report.notes]
     if report.identical:
         return [*lines, "identical"]
@@ -54,6 +51,29 @@ def report_lines(report: Report, words: Words = COMMAND) -> list[str]:
     lines += _modules(report.modules, words)
     lines += _variables(report.variables, words, everything=report.options.everything)
     return [*lines, "", verdict(report)]
+
+
+def variable_lines(
+    left: Side, right: Side, found: VariableDifference, words: Words, *, everything: bool = False
+) -> list[str]:
+    """The variables alone, of sides that need not have anything else in common.
+
+    Args:
+        left: one side.
+        right: the other.
+        found: what differs.
+        words: see there.
+        everything: variables that change at every boot count too.
+    """
+    lines = _sides(left, right) + [f"  note: {note}" for note in found.notes]
+    return lines + _variables(found, words, everything=everything)
+
+
+def _sides(left: Side, right: Side) -> list[str]:
+    return [
+        f"{mark} {_name(side.name)}: {side.kind or 'an image'}, {format_size(side.range.length)}"
+        for mark, side in (("-", left), ("+", right))
+    ]
 
 
 def verdict(report: Report) -> str:

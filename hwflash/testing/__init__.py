@@ -1,7 +1,7 @@
 """Bench scripts: fixtures for pytest that drive a board as the commands do.
 
 The plugin is `hwflash.testing.plugin`; pytest loads it by its entry point wherever hwflash is
-installed. What scripts import themselves is `assert_same`; the classes are named here for
+installed. What scripts import themselves are the assertions; the classes are named here for
 annotations, and loaded when they are asked for.
 """
 
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hwflash.testing.same import assert_same
+from hwflash.testing.same import assert_same, assert_same_variables
 
 if TYPE_CHECKING:
     from hwflash.testing.board import BenchBoard
     from hwflash.testing.flash import BenchFlash
+    from hwflash.testing.power import BenchConsole, BenchPower
     from hwflash.testing.programmer import BenchProgrammer
     from hwflash.testing.reference import RunningReference
     from hwflash.testing.transaction import Transaction
@@ -21,17 +22,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BenchBoard",
+    "BenchConsole",
     "BenchFlash",
+    "BenchPower",
     "BenchProgrammer",
     "BenchVariables",
     "RunningReference",
     "Transaction",
     "assert_same",
+    "assert_same_variables",
 ]
 
 _PLACES: Final = {
     "BenchBoard": "board",
+    "BenchConsole": "power",
     "BenchFlash": "flash",
+    "BenchPower": "power",
     "BenchProgrammer": "programmer",
     "BenchVariables": "variables",
     "RunningReference": "reference",

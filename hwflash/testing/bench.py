@@ -90,11 +90,14 @@ class Bench:
 
         if self.definition is None:
             raise UsageError("no board was named", code="usage.bench-board")
-        return BenchBoard(self.definition, self.flash)
+        return BenchBoard(
+            self.definition, self.flash, lambda console: self.consoles.update(board=console)
+        )
 
     def until(self, finalizer: Callable[[], object]) -> None:
-        """Have something done when the present fixture or test ends."""
-        self._scopes[-1].addfinalizer(finalizer)
+        """Have something done when the present fixture or test ends, if there is one."""
+        if self._scopes:
+            self._scopes[-1].addfinalizer(finalizer)
 
     # --- around each test -----------------------------------------------------------------
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hwflash.layout.files import Image
     from hwflash.testing.board import BenchBoard
     from hwflash.testing.flash import BenchFlash
+    from hwflash.testing.power import BenchConsole, BenchPower
     from hwflash.testing.programmer import BenchProgrammer
     from hwflash.testing.reference import RunningReference
     from hwflash.testing.variables import BenchVariables
@@ -57,6 +58,19 @@ def image(pytestconfig: pytest.Config) -> Image:
     if not named:
         raise UsageError("no image was named", code="usage.bench-image")
     return load_image(Path(named))
+
+
+@pytest.fixture
+def power(pytestconfig: pytest.Config) -> Iterator[BenchPower]:
+    """The supply of the board: on, off, cycle. The board is off when the test ends."""
+    with bench_of(pytestconfig).board.powered() as found:
+        yield found
+
+
+@pytest.fixture
+def console(power: BenchPower) -> BenchConsole:
+    """The console of the board: expect, send, text, lines."""
+    return power.console
 
 
 @pytest.fixture

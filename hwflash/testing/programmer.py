@@ -23,8 +23,10 @@ from hwflash.testing.settings import Settings
 
 if TYPE_CHECKING:
     from hwflash.boards import Board
+    from hwflash.jobs.opening import Request
     from hwflash.jobs.session import Session
     from hwflash.progress import CancelToken, Progress
+    from hwflash.testing.power import BenchPower
 
 _log = logging.getLogger(__name__)
 #: Wall seconds between two looks whether a programmer is free.
@@ -65,6 +67,7 @@ class BenchProgrammer:
         chip: the chip that was found last, or None.
         reporter: where jobs report.
         notes: of transactions that have not ended.
+        power: the supply of the board, where a test uses it.
     """
 
     def __init__(self, settings: Settings, board: Board | None) -> None:
@@ -74,6 +77,7 @@ class BenchProgrammer:
         self.chip: ChipFacts | None = None
         self.reporter = LogReporter()
         self.notes: set[Path] = set()
+        self.power: BenchPower | None = None
         self._session: Session | None = None
         self._again: str | None = None
 
@@ -105,10 +109,22 @@ class BenchProgrammer:
         """
         if self._session is not None:
             return self._session
-        session = self._opened(self._again or self.named)
+        session = self._opened()
         self._session, self._again = session, session.programmer.url
         self.chip = ChipFacts.of(session)
         return session
+
+    def request(self) -> Request:
+        """What opens it: as it is named, and once it was open without a simulated accident."""
+        from hwflash.jobs.opening import Request
+
+        url = self._again or self.named
+        return Request(
+            programmer=self._with_content(url) if url is not None else None,
+            board=self.board,
+            # What it says was looked at, and a worker may have another programmer.
+            environ={**self.settings.environ, "HWFLASH_PROGRAMMER": ""},
+        )
 
     def release(self) -> None:
         """Give the programmer free; the next use opens it again."""
@@ -149,21 +165,17 @@ class BenchProgrammer:
 
     # --- inside -------------------------------------------------------------------------
 
-    def _opened(self, url: str | None) -> Session:
-        from hwflash.jobs.opening import Request
+    def _opened(self) -> Session:
         from hwflash.jobs.session import open_session
 
-        request = Request(
-            programmer=self._with_content(url) if url is not None else None,
-            board=self.board,
-            environ={**self.settings.environ, "HWFLASH_PROGRAMMER": ""},
-        )
+        request = self.request()
         limit = time.monotonic() + self.settings.wait
         while True:
             try:
                 return open_session(request, self.reporter)
             except ProgrammerBusy as busy:
-                if time.monotonic() >= limit:
+                # A board that is on stays on, however long is waited.
+                if busy.code != ProgrammerBusy.code or time.monotonic() >= limit:
                     raise
                 self.reporter.info(f"waiting: {busy}")
                 time.sleep(_LOOK_EVERY)

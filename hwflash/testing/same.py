@@ -1,17 +1,20 @@
-"""``assert_same``: the failure message is the comparison."""
+"""Assertions whose failure message is the comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from hwflash.compare.report import Report
     from hwflash.compare.sides import Side
+    from hwflash.compare.variables import VariableDifference
+
+#: How an author of a test gets to see what the text leaves out.
+_WORDS: Final = ("`hwflash compare --json` lists all", "everything=True lists them")
 
 
-@runtime_checkable
 class HasSide(Protocol):
     """A fixture that has flash content."""
 
@@ -64,9 +67,44 @@ def assert_same(
         raise UsageError("regions and ignore_regions contradict", code="usage.selection")
     report = compare(one, other, Options(_words(ignore), wanted, everything))
     if not report.equal:
-        words = Words("assert_same(...) returns all when it passes", "everything=True lists them")
-        raise AssertionError("\n".join(report_lines(report, words)))
+        raise AssertionError("\n".join(report_lines(report, Words(*_WORDS))))
     return report
+
+
+def assert_same_variables(
+    left: Any, right: Any, *, ignore: str | Sequence[str] = (), everything: bool = False
+) -> VariableDifference:
+    """Fail unless two sides have the same UEFI variables, whatever else they are.
+
+    The firmware may be another build, of another size: only what the variables say counts.
+
+    Args:
+        left: one side, as for `assert_same`; ``-`` in the message.
+        right: the other; ``+``.
+        ignore: variables that do not count, as for `assert_same`.
+        everything: variables that change at every boot count too.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        AssertionError: they differ, or a side has no store; the text says in what.
+        UsageError: a bad pattern (``usage.guid``), or a side that is none.
+    """
+    __tracebackhide__ = True
+    from hwflash.compare.sides import align
+    from hwflash.compare.text import Words, variable_lines
+    from hwflash.compare.variables import compare_variables
+
+    one, other = _side(left), _side(right)
+    found = compare_variables(one, other, align(one, other), _words(ignore))
+    equal = found.stores and found.difference.equal and not (everything and found.volatile)
+    if not equal:
+        lines = variable_lines(one, other, found, Words(*_WORDS), everything=everything)
+        if not found.stores:
+            lines += ["", "  not both have a variable store"]
+        raise AssertionError("\n".join(lines))
+    return found
 
 
 def _words(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -77,8 +115,9 @@ def _side(given: Any) -> Side:
     from hwflash.errors import ImageError, UsageError
     from hwflash.jobs.compare import make_side
 
-    if isinstance(given, HasSide):
-        return given.side()
+    if hasattr(given, "side"):
+        fixture: HasSide = given
+        return fixture.side()
     if isinstance(given, (bytes, bytearray)):
         if not given:
             raise ImageError("a side has no bytes", code="image.empty")

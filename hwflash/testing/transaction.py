@@ -90,7 +90,10 @@ class Transaction:
         """
         if self.restored or self._note is None:
             return
+        power = self._programmer.power
         try:
+            if power is not None and power.is_on:  # the chip is the board's as long as it runs
+                power.off()
             with self._programmer.working(finish=True) as (session, cancel):
                 self._put_back(session, cancel)
                 self.restored = True
