@@ -165,20 +165,3 @@ class Bench:
                 self.programmer.release()
         finally:
             self._folder.cleanup()
-
-
-def wait_seconds(text: str | None) -> float:
-    """``--hwflash-wait``.
-
-    Raises:
-        UsageError: it is no number of seconds (``usage.bench-wait``).
-    """
-    try:
-        seconds = float(text or 0)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 86_400:
-        raise UsageError(
-            f"--hwflash-wait {text} is no number of seconds", code="usage.bench-wait", text=text
-        )
-    return seconds

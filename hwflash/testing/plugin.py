@@ -46,7 +46,6 @@ def bench_of(config: pytest.Config) -> Bench:
 
 
 def _settings(config: pytest.Config, folder: Path) -> Settings:
-    from hwflash.testing.bench import wait_seconds
     from hwflash.testing.settings import ALONE, Settings
 
     return Settings(
@@ -55,7 +54,7 @@ def _settings(config: pytest.Config, folder: Path) -> Settings:
         image=_told(config, "image"),
         reference=_told(config, "reference"),
         destructive=bool(config.getoption("--hwflash-destructive")),
-        wait=wait_seconds(_told(config, "wait")),
+        wait=_told(config, "wait"),
         worker=os.environ.get("PYTEST_XDIST_WORKER", ALONE),
         folder=folder,
     )

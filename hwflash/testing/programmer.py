@@ -169,7 +169,7 @@ class BenchProgrammer:
         from hwflash.jobs.session import open_session
 
         request = self.request()
-        limit = time.monotonic() + self.settings.wait
+        limit = time.monotonic() + self.settings.patience()
         while True:
             try:
                 return open_session(request, self.reporter)

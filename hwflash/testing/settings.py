@@ -17,6 +17,8 @@ from hwflash.errors import UsageError
 #: What stands for the worker of pytest-xdist in a programmer URL, and its name without xdist.
 WORKER: Final = "{worker}"
 ALONE: Final = "main"
+#: A day, in seconds.
+WAIT_LIMIT: Final = 86_400
 #: Programmers whose chip is a model.
 MODELS: Final = frozenset({"sim", "qemu", "replay"})
 
@@ -31,7 +33,7 @@ class Settings:
         image: firmware image, or None.
         reference: as ``hwflash compare`` takes it after ``ovmf:``, or None.
         destructive: tests that may lose a real board run on it.
-        wait: seconds to wait for a programmer that another process holds.
+        wait: how long to wait for a programmer that another process holds, as it was given.
         worker: name of this worker, ``gw0`` and so on, or `ALONE`.
         folder: of this run, for chips that are only simulated, and for logs.
         environ: environment variables.
@@ -42,10 +44,27 @@ class Settings:
     image: str | None = None
     reference: str | None = None
     destructive: bool = False
-    wait: float = 0.0
+    wait: str | None = None
     worker: str = ALONE
     folder: Path = field(default_factory=Path)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def patience(self) -> float:
+        """Seconds to wait for a programmer.
+
+        Raises:
+            UsageError: what was given is no number of seconds (``usage.bench-wait``).
+        """
+        try:
+            seconds = float(self.wait or 0)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds <= WAIT_LIMIT:
+            raise UsageError(
+                f"--hwflash-wait {self.wait} is no number of seconds",
+                code="usage.bench-wait", text=self.wait,
+            )  # fmt: skip
+        return seconds
 
     def programmer(self, of_board: str | None) -> str | None:
         """The URL for this worker; None means the only one attached.

@@ -24,7 +24,7 @@ T = TypeVar("T")
 class BenchVariables:
     """The variable store on the chip; each call reads it anew.
 
-    GUIDs are text, a well-known name such as ``EFI_GLOBAL_VARIABLE``, or a `uuid.UUID`; they may
+    GUIDs are text, a well-known name such as ``EfiGlobalVariable``, or a `uuid.UUID`; they may
     be left out where the store or the UEFI specification leaves no doubt.
 
     Args:

@@ -23,6 +23,12 @@ def image() -> bytes:
     return firmware("OVMF_CODE.fd")
 
 
+@pytest.fixture(scope="session")
+def next_image() -> bytes:
+    """The next version of it: another build of the same firmware."""
+    return firmware("OVMF_CODE.secboot.fd")
+
+
 @pytest.fixture
 def provisioned(flash, image):
     """The board with our firmware on it, and as it was before when the test has ended."""

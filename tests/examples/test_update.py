@@ -3,23 +3,16 @@
 import hashlib
 
 import pytest
-from conftest import firmware
 
 from hwflash.testing import assert_same
 
 
-@pytest.fixture(scope="module")
-def other():
-    """Version B."""
-    return firmware("OVMF_CODE.secboot.fd")
-
-
-def test_a_to_b_to_a(provisioned, variables, image, other):
+def test_a_to_b_to_a(provisioned, variables, image, next_image):
     flash = provisioned
     variables.set("Timeout", b"\x07\x00")
     before = flash.read()
 
-    for version in (other, image):
+    for version in (next_image, image):
         result = flash.write(version, region="code")
         flash.verify(version, region="code")
         assert result.executed
@@ -29,7 +22,7 @@ def test_a_to_b_to_a(provisioned, variables, image, other):
     assert hashlib.sha256(flash.read()).digest() == hashlib.sha256(before).digest()
 
 
-def test_versions_differ_in_code_only(image, other):
+def test_versions_differ_in_code_only(image, next_image):
     with pytest.raises(AssertionError, match="BdsDxe"):
-        assert_same(image, other)
-    assert_same(image, other, ignore_regions=("fvmain-compact", "seccode"))
+        assert_same(image, next_image)
+    assert_same(image, next_image, ignore_regions=("fvmain-compact", "seccode"))
