@@ -103,9 +103,13 @@ class Bench:
 
     def begin(self) -> None:
         """A test begins."""
-        self.consoles.clear()
-        if "programmer" in self.__dict__:
-            self.programmer.record = Record()
+        if "programmer" not in self.__dict__:
+            self.consoles.clear()
+            return
+        self.programmer.record = Record()
+        power = self.programmer.power
+        if power is None or not power.is_on:  # a fixture may keep a board on over several tests
+            self.consoles.clear()
 
     def properties(self, fixtures: Iterable[str]) -> list[tuple[str, str]]:
         """What a test that ends has to report.
@@ -159,9 +163,7 @@ class Bench:
             yield f"console of {name}", "\n".join(lines)
 
     def close(self) -> None:
-        """The end of the run: give the programmer free."""
-        try:
-            if "programmer" in self.__dict__:
-                self.programmer.release()
-        finally:
-            self._folder.cleanup()
+        """The end of the run: give free what no fixture has given free."""
+        if "programmer" in self.__dict__:
+            self.programmer.drop()
+        self._folder.cleanup()

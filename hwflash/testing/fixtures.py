@@ -27,11 +27,12 @@ def board(pytestconfig: pytest.Config) -> BenchBoard:
 
 
 @pytest.fixture(scope="session")
-def programmer(pytestconfig: pytest.Config) -> BenchProgrammer:
+def programmer(pytestconfig: pytest.Config) -> Iterator[BenchProgrammer]:
     """The programmer of this run, open, its chip identified and held against the board."""
     found = bench_of(pytestconfig).programmer
     found.session()
-    return found
+    yield found
+    found.release()
 
 
 @pytest.fixture(scope="session")

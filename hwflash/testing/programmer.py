@@ -132,6 +132,11 @@ class BenchProgrammer:
         if session is not None:
             session.close()
 
+    def drop(self) -> None:
+        """Close what is broken, or at the end; that closing fails too is no news."""
+        with suppress(HwflashError, OSError):
+            self.release()
+
     @contextmanager
     def released(self) -> Generator[str]:
         """The programmer is free meanwhile, for a command or a board that runs; gives its URL."""
@@ -158,7 +163,7 @@ class BenchProgrammer:
                 yield session, cancel
             except HwflashError as error:
                 if isinstance(error, _LOST):
-                    self._drop()
+                    self.drop()
                 raise
             finally:
                 self.record.seconds += clock.now() - began
@@ -189,8 +194,3 @@ class BenchProgrammer:
             return text
         file = self.settings.folder.absolute() / "chip.bin"
         return f"{text}{'&' if '?' in text else '?'}image={quote(str(file), safe='/')}"
-
-    def _drop(self) -> None:
-        """Close what is broken; that closing fails too is no news."""
-        with suppress(HwflashError, OSError):
-            self.release()

@@ -113,7 +113,13 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.end()
+        try:
+            self.end()
+        except EnvironmentFault as failed:
+            if error is None:
+                raise
+            # Why the test failed is not to be hidden by what became of the chip.
+            error.add_note(f"{failed.message}\nrestore: {failed.context['command']}")
 
     def _put_back(self, session: Session, cancel: CancelToken) -> None:
         from hwflash.jobs.write import WriteOptions, restore_targets, write

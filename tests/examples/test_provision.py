@@ -19,7 +19,7 @@ def test_firmware_is_written_and_verified(flash, image):
 def test_unit_gets_its_settings(provisioned, variables):
     """Variables are set as firmware sets them: a power cut meanwhile loses nothing."""
     assert variables.set("Timeout", struct.pack("<H", 3)).change == "new"
-    variables.set("AssetTag", b"UNIT-0042", guid="77fa9abd-0359-4d32-bd60-28f4e78f784b")
+    variables.set("AssetTag", b"UNIT-0042", guid="5b8e1d2c-6f0a-4c39-9d17-2a4e8f3b7c60")
     variables.check()
     assert variables.get("Timeout") == b"\x03\x00"
     assert {item.name for item in variables.all()} >= {"Timeout", "AssetTag"}

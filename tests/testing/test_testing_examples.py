@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("test_*.py"))
+#: The wheel is judged by this one, without the slow ones.
+QUICK = "test_provision"
+SCRIPTS = [
+    pytest.param(path.stem, marks=() if path.stem == QUICK else pytest.mark.slow)
+    for path in sorted(EXAMPLES.glob("test_*.py"))
+]
 
 
 def test_none_is_forgotten() -> None:
@@ -18,7 +23,6 @@ def test_none_is_forgotten() -> None:
 
 
 @pytest.mark.foreign
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_example(name: str, tmp_path: Path) -> None:
     environ = {**os.environ, "HWFLASH_STATE_DIR": str(tmp_path / "state")}

@@ -17,6 +17,7 @@ pytest_plugins = ["pytester"]
 READ = "def test_read(flash):\n    flash.read(0, 1)\n"
 
 
+@pytest.mark.slow
 def test_one_line_of_the_script_and_what_the_command_says(desk: Desk) -> None:
     desk.fill(1 << 20)
     desk.run("def test_nothing(programmer): pass", programmer=desk.url("w25q80"))
@@ -196,3 +197,17 @@ def test_a_worker_for_each_programmer(desk: Desk) -> None:
     one = [f"--hwflash-programmer=sim://p25q21h?image={desk.folder}/{n}.bin" for n in ("a", "b")]
     answer = desk.run(script, *xdist[:-1], "-n3", one[1], programmer=one[0].partition("=")[2])
     assert "worker gw2 has no programmer: 2 are named" in answer.text
+
+
+@pytest.mark.foreign
+@pytest.mark.slow
+def test_qemu_is_missing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the firmware here, and without."""
+    monkeypatch.setenv("PATH", str(desk.folder))
+    script = "def test_reference(ovmf): pass\n"
+    answer = desk.run(script)
+    assert answer.counts == {"errors": 1}
+    assert "qemu-system-x86" in section(answer.text, "hwflash: environment.qemu-missing")
+    answer = desk.run(script, "--hwflash-reference=x86_64,no-such-machine")
+    assert answer.counts == {"errors": 1}
+    assert section(answer.text, "hwflash: qemu.no-firmware")

@@ -115,6 +115,7 @@ def test_flash_and_image_and_board(desk: Desk) -> None:
     assert "P25Q21H (856012) on sim://p25q21h?image=" in section(answer.text, "hwflash")
 
 
+@pytest.mark.slow
 def test_what_junit_gets(desk: Desk) -> None:
     desk.fill(1 << 20)
     answer = desk.run(
@@ -152,6 +153,7 @@ def test_what_junit_gets(desk: Desk) -> None:
     assert "hwflash.read_sha256" in dict(answer.cases["test_fails"])
 
 
+@pytest.mark.slow
 def test_variables(desk: Desk) -> None:
     store = lzma.decompress((DATA / "ovmf-2m-reclaim.pre.fd.xz").read_bytes())
     desk.image.write_bytes(store.ljust(1 << 20, b"\xff"))
@@ -161,7 +163,8 @@ def test_variables(desk: Desk) -> None:
         from hwflash.errors import HwflashError, UsageError
         from hwflash.testing import assert_same, assert_same_variables
 
-        def test_variables(variables, flash):
+        @pytest.mark.slow
+def test_variables(variables, flash):
             whole = flash.read()
             variables.check()
             assert variables.set("Timeout", b"\\x09\\x00").change in ("new", "updated")
@@ -174,7 +177,7 @@ def test_variables(desk: Desk) -> None:
                 assert_same_variables(whole, flash)
             assert_same_variables(whole, flash, ignore="Timeout")
             assert_same(whole, flash, ignore=["Time*"])
-            variables.set("Mine", b"x", guid="77fa9abd-0359-4d32-bd60-28f4e78f784b")
+            variables.set("Mine", b"x", guid="5b8e1d2c-6f0a-4c39-9d17-2a4e8f3b7c60")
             assert variables.delete("Mine").change == "deleted"
             assert "Mine" not in variables
             with pytest.raises(UsageError) as caught:
@@ -201,6 +204,7 @@ def test_variables(desk: Desk) -> None:
     assert "def check(self)" not in answer.text
 
 
+@pytest.mark.slow
 def test_a_fixture_of_the_script_takes_the_place(desk: Desk) -> None:
     answer = desk.run(
         """
@@ -227,6 +231,7 @@ def test_a_fixture_of_the_script_takes_the_place(desk: Desk) -> None:
     assert answer.counts == {"passed": 2}, answer.text
 
 
+@pytest.mark.slow
 def test_ini_file_and_environment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.file("bench.toml", BOARD)
     desk.file("new.bin", b"firmware")
