@@ -13,6 +13,7 @@ import errno
 import os
 import select
 import termios
+import time
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -25,6 +26,8 @@ from hwflash.errors import (
 )
 
 _WRITE_SECONDS: Final = 10.0
+#: How often a port is looked at that cannot be waited for.
+_POLL_EVERY: Final = 0.01
 
 
 class Port(Protocol):
@@ -80,10 +83,10 @@ class SerialPort:
             TypeError,  # pyserial's way to say that it was closed meanwhile
         )
         options: dict[str, Any] = {} if "://" in port else {"exclusive": True}
+        if not port.startswith("rfc2217:"):  # which has none, and says so by an exception
+            options["write_timeout"] = _WRITE_SECONDS
         try:
-            self._serial: Any = serial.serial_for_url(
-                port, baudrate=baud, timeout=0, write_timeout=_WRITE_SECONDS, **options
-            )
+            self._serial: Any = serial.serial_for_url(port, baudrate=baud, timeout=0, **options)
         except (OSError, ValueError) as exc:
             raise _cannot_open(port, exc) from exc
         self._descriptor: int | None = None
@@ -94,9 +97,7 @@ class SerialPort:
         """Up to ``limit`` bytes as soon as there is one; none after ``seconds``."""
         try:
             if self._descriptor is None:
-                self._serial.timeout = seconds
-                first = self._serial.read(1)
-                return first + self._serial.read(min(self._serial.in_waiting, limit - 1))
+                return self._polled(limit, seconds)
             # pyserial would wait on for a full buffer; here any byte will do.
             if not select.select([self._descriptor], [], [], max(seconds, 0.0))[0]:
                 return b""
@@ -105,6 +106,15 @@ class SerialPort:
             raise self._lost(exc) from exc
         if not data:
             raise self._lost(OSError("the other end closed it"))
+        return data
+
+    def _polled(self, limit: int, seconds: float) -> bytes:
+        """The same without a descriptor; a timeout of pyserial's would be sent to the far end."""
+        end = time.monotonic() + seconds
+        while not (data := self._serial.read(max(min(self._serial.in_waiting, limit), 1))):
+            if (left := end - time.monotonic()) <= 0:
+                break
+            time.sleep(min(left, _POLL_EVERY))
         return data
 
     def write(self, data: bytes, /) -> None:

@@ -283,6 +283,48 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the simulated reference", "try again; `hwflash doctor` checks this computer"
     ),
     "pflash": Advice("the version of QEMU", "QEMU 7.2 is known to work"),
+    "console.none": Advice("the board file", "give it a [console] with a port"),
+    "console.absent": Advice(
+        "the port, or a console that is not plugged in", "look at /dev/serial/by-id, and `dmesg`"
+    ),
+    "console.busy": Advice("another program", "end it, such as a terminal program, and try again"),
+    "console.inaccessible": Advice("permissions", "be in the group of the port, often dialout"),
+    "power.none": Advice("the board file", "give it a [power]; docs/power.md shows how"),
+    "power.board-on": Advice(
+        "the board, which has its chip to itself", "`hwflash power off -b BOARD`, then try again"
+    ),
+    "power.is-off": Advice("the order of things", "switch the board on first"),
+    "power.command": Advice(
+        "the command in the board file's [power]",
+        "run it by hand; `hwflash power status -b BOARD` says what is known of the board",
+    ),
+    "power.relay-absent": Advice(
+        "the port, or a relay card that is not plugged in",
+        "look at /dev/serial/by-id, and at power.port of the board file",
+    ),
+    "power.relay-inaccessible": Advice(
+        "permissions", "be in the group of the port, often dialout"
+    ),
+    "power.relay-busy": Advice("another program", "end what holds the port, and try again"),
+    "power.relay-lost": Advice("the relay card or its cable", "plug it in again"),
+    "power.pin": Advice(
+        "the board file, or the programmer",
+        "name the pin of an FT232H in [programmer] power, or choose another power.method",
+    ),
+    "power.not-simulated": Advice(
+        "the command", "name a simulated chip: -p sim://PART?image=FILE"
+    ),
+    "power.no-image": Advice(
+        "the simulated chip, which is empty",
+        "write a firmware first: `hwflash write FILE -p sim://PART?image=CHIP`",
+    ),
+    "power": Advice("the supply of the board", "`hwflash power status -b BOARD`"),
+    "boot.no-marker": Advice(
+        "the board file", "say --until REGEX, or give the board an [expect] log"
+    ),
+    "programmer.let-go": Advice("a program", "drive the bus again first"),
+    "usage.power-for": Advice("the command", "say --for SECONDS"),
+    "usage.pattern": Advice("the command", "quote what has a meaning of its own with a backslash"),
     "console.lost": Advice("cable, or whatever ended the other side", "look at its own messages"),
     "console": Advice("the console", "check port, baud rate and wiring of the UART"),
     "environment.firmware-missing": Advice(

@@ -30,7 +30,12 @@ def advice_for(code: str) -> Advice:
 
 
 def chip_state(error: HwflashError) -> str:
-    """What the chip is known to be after an error: one of the two, never silence."""
+    """What the chip is known to be after an error: one of the two, never silence.
+
+    A board that has run by itself may have changed its chip; then the error says so.
+    """
+    if told := error.context.get("chip_state"):
+        return str(told)
     if error.exit_code == ChipStateUnknown.exit_code:
         return "the chip is in an unknown state"
     if error.exit_code in UNCHANGED:
@@ -96,6 +101,8 @@ def as_lines(error: HwflashError, *, about_chip: bool = True) -> list[str]:
         lines.append(f"  probably: {facts['blame']}")
     if about_chip:
         lines.append(f"  chip: {facts['chip']}")
+    if tail := cast("list[str]", error.context.get("tail")):
+        lines += ["  the console's last lines:", *(f"    {line}" for line in tail)]
     if error.context.get("unfinished"):
         lines.append(f"  still half written: {error.context['unfinished']}")
     lines += [
@@ -117,6 +124,8 @@ _HIDDEN: Final = frozenset(
         "options",
         "store",
         "store_options",
+        "chip_state",
+        "tail",
         "near",
         "unfinished",
     }

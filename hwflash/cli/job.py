@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwflash.cli import params, runner
+from hwflash.cli.job_boot import command as boot_
+from hwflash.cli.job_endurance import command as endurance_
 from hwflash.cli.write import repeatable
 from hwflash.errors import HwflashError, Interrupted, UsageError
 
@@ -26,7 +28,11 @@ UNITS_LIMIT = 100_000
 
 @click.group("job")
 def command() -> None:
-    """Check and run job files: image, variables and numbers for unit after unit."""
+    """Check and run job files; boot a board, and cut its power."""
+
+
+command.add_command(boot_)
+command.add_command(endurance_)
 
 
 @command.command("check")

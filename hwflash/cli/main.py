@@ -29,6 +29,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "layout": ("layout", "Draw the map of a firmware image: regions, volumes, addresses."),
     "qemu": ("qemu", "Describe, boot and check the simulated reference: OVMF in QEMU."),
     "job": ("job", "Check and run job files: image, variables and numbers, unit after unit."),
+    "power": ("power", "Switch a board on and off, as its board file says."),
+    "console": ("console", "Watch the serial console of a board."),
     "serve": ("serve", "Put a programmer behind a protocol for flashrom and other computers."),
     "history": ("history", "Look at what was done to which chip, and make reports of it."),
     "doctor": ("doctor", "Check this computer: libusb, udev rules, access, tools."),
@@ -101,6 +103,7 @@ def _name(arguments: list[str]) -> str:
         ["keys"],
         ["qemu"],
         ["history"],
+        ["power"],
     )
     return " ".join(words[: 2 if grouped else 1]) or "hwflash"
 

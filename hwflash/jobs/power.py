@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from hwflash.console import Console
 
 State = Literal["on", "off", "unknown"]
+#: What is known of a chip after an error, when its board has run.
+RAN = "the board has run since, and its firmware may have changed its variables"
 
 
 class Switch(Protocol):
@@ -160,6 +162,7 @@ class BoardPower:
         self._reporter = reporter
         self._held: list[ProgrammerLock] = []
         self._touched = False
+        self._ran = False
         self._closed = False
         self._state: State = "unknown"
 
@@ -179,7 +182,7 @@ class BoardPower:
             return
         self._reserve()
         mark = Mark(self._board.name, utc(time.time()), self.lasting)
-        self._touched, self._state = True, "unknown"
+        self._touched, self._ran, self._state = True, True, "unknown"
         try:
             for lock in self._held:  # before: whatever happens next, it is known
                 lock.set_mark(mark)
@@ -232,6 +235,8 @@ class BoardPower:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._ran and isinstance(error, HwflashError):
+            error.context = {"chip_state": RAN, **error.context}
         try:
             self.close()
         except HwflashError as failed:

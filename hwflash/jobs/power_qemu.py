@@ -13,7 +13,10 @@ Registers and protection of the simulated chip do not bind the firmware.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +94,16 @@ class QemuSwitch:
     def console(self) -> Console | None:
         """The serial port of the machine while it runs."""
         return self.guest.console if self.guest is not None else None
+
+    def seconds(self) -> float:
+        """The clock by which patience with the firmware is counted."""
+        return self.guest.process.guest_seconds() if self.guest is not None else 0.0
+
+    def pull(self) -> None:
+        """Cut the power now, from any thread; `switch` off does what is left to do."""
+        if self.guest is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.guest.process.pid, signal.SIGKILL)
 
     def switch(self, on: bool, /) -> None:
         """See `hwflash.jobs.power.Switch`.

@@ -224,13 +224,9 @@ def html_report(entries: Sequence[Entry]) -> str:
     verdict = "PASSED" if content["passed"] else "NOT PASSED"
     words = "; ".join(f"{item.kind} {item.id}: {_meaning(item)}" for item in jobs)
     parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{_escaped(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{_escaped(title)}</h1>",
-        f'<p class="verdict">{verdict}: {_escaped(words)}</p>',
+        *page_head(title),
+        f"<h1>{escaped(title)}</h1>",
+        f'<p class="verdict">{verdict}: {escaped(words)}</p>',
         "<h2>Unit</h2>",
         _facts_table(_unit_rows(content)),
         *_variables_part(content["variables"]),
@@ -239,17 +235,28 @@ def html_report(entries: Sequence[Entry]) -> str:
         rows = [(key, value) for key, value in item.as_dict().items() if key != "details"]
         more = [(key, value) for key, value in item.details.items() if key != "variables"]
         parts += [
-            f"<h2>Job {item.id}: {_escaped(item.kind)}, {_escaped(item.outcome)}</h2>",
+            f"<h2>Job {item.id}: {escaped(item.kind)}, {escaped(item.outcome)}</h2>",
             _facts_table([pair for pair in rows + more if pair[1] is not None]),
         ]
-    text = _escaped(json.dumps(content, indent=2), lines=True)
+    text = escaped(json.dumps(content, indent=2), lines=True)
     parts += [
         f"<h2>Manifest</h2><p>SHA-256 <code>{content['sha256']}</code></p>",
         f"<details><summary>JSON</summary><pre>{text}</pre></details>",
-        f'<p class="sign">Signed off by (operator {_escaped(content["operator"])})</p>',
+        f'<p class="sign">Signed off by (operator {escaped(content["operator"])})</p>',
         f"<p>hwflash {__version__}</p></body></html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def page_head(title: str) -> list[str]:
+    """The lines of an HTML page up to its body."""
+    return [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escaped(title)}</title><style>{_STYLE}</style></head><body>",
+    ]
 
 
 def _unit_rows(content: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -276,7 +283,7 @@ def _unit_rows(content: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _facts_table(rows: Iterable[tuple[str, Any]]) -> str:
     cells = [
-        f'<tr><th scope="row">{_escaped(key)}</th><td>{_escaped(value)}</td></tr>'
+        f'<tr><th scope="row">{escaped(key)}</th><td>{escaped(value)}</td></tr>'
         for key, value in rows
     ]
     return "<table>" + "".join(cells) + "</table>"
@@ -288,7 +295,7 @@ def _variables_part(items: Sequence[dict[str, Any]]) -> list[str]:
     names = ("name", "guid", "change", "attributes", "size", "sha256", "data")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = [
-        "<tr>" + "".join(f"<td>{_escaped(item.get(name))}</td>" for name in names) + "</tr>"
+        "<tr>" + "".join(f"<td>{escaped(item.get(name))}</td>" for name in names) + "</tr>"
         for item in items
     ]
     return ["<h2>Variables</h2>", f"<table><tr>{head}</tr>{''.join(rows)}</table>"]
@@ -339,7 +346,7 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def _escaped(value: Any, *, lines: bool = False) -> str:
+def escaped(value: Any, *, lines: bool = False) -> str:
     """A value as HTML; with ``lines``, its line breaks stay."""
     text = _cell(value)
     if lines:

@@ -16,6 +16,7 @@ from hwflash.console_port import open_port
 from hwflash.errors import ProgrammerAbsent, ProgrammerBusy, UsageError
 from hwflash.jobs.opening import Request
 from hwflash.jobs.power import BoardPower, PowerOptions, open_power
+from hwflash.jobs.power_qemu import QemuSwitch
 from hwflash.progress import CancelToken, Reporter
 
 if TYPE_CHECKING:
@@ -99,6 +100,11 @@ class Rig:
                 raise UsageError(f"board {self.board.name} has no [console]", code="console.none")
             raise UsageError(f"board {self.board.name} is off", code="power.is-off")
         return found
+
+    def seconds(self) -> float:
+        """The clock by which patience with the board is counted: a guest's own, or the wall's."""
+        switch = self.power.switch
+        return switch.seconds() if isinstance(switch, QemuSwitch) else time.monotonic()
 
     def on(self) -> None:
         """Switch the board on, its console open before: not a byte is lost.
