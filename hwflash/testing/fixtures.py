@@ -63,7 +63,7 @@ def image(pytestconfig: pytest.Config) -> Image:
 
 @pytest.fixture
 def power(pytestconfig: pytest.Config) -> Iterator[BenchPower]:
-    """The supply of the board: on, off, cycle. The board is off when the test ends."""
+    """The supply of the board: on, off, cycle, boot. The board is off when the test ends."""
     with bench_of(pytestconfig).board.powered() as found:
         yield found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +12,9 @@ from hwflash.testing.programmer import BenchProgrammer
 
 if TYPE_CHECKING:
     from hwflash.console import Console, Found
+    from hwflash.jobs.watch import Watched
 
-#: Patience with a board, in seconds; of a board in QEMU in seconds of the guest's own clock.
+#: Patience with a board, in seconds; of a simulated one in seconds of its own.
 PATIENCE: Final = 90.0
 
 
@@ -75,10 +75,35 @@ class BenchPower:
         self.off()
         self.on()
 
-    def clock(self) -> float:
-        """Seconds by the clock that patience with the board is counted by."""
-        guest = getattr(self.rig.power.switch, "guest", None)
-        return time.monotonic() if guest is None else guest.process.guest_seconds()
+    def boot(self, *until: str, timeout: float = PATIENCE) -> Watched:
+        """Switch the board on, and wait until it says what a healthy one says.
+
+        Args:
+            until: regular expressions that must all come, in any order; default: those of the
+                board's ``[expect]``.
+            timeout: seconds by `seconds`.
+
+        Raises:
+            AssertionError: some did not come; says which, and what came last.
+            UsageError: nothing says what must come (``boot.no-marker``), or it is no regular
+                expression (``usage.pattern``).
+        """
+        __tracebackhide__ = True
+        from hwflash.jobs.boot_check import BootOptions, markers
+        from hwflash.jobs.watch import check_patterns, watch
+
+        wanted = markers(self.rig, BootOptions(until))
+        check_patterns(wanted)
+        self.on()
+        found = watch(self.rig.console, wanted, timeout, clock=self.seconds)
+        if found.missing:
+            lines = [f"board {self.rig.board.name} did not say {', '.join(found.missing)}"]
+            raise AssertionError("\n".join([*lines, *(f"  {line}" for line in found.tail)]))
+        return found
+
+    def seconds(self) -> float:
+        """The clock by which patience is counted: the wall's, or a simulated board's own."""
+        return self.rig.seconds()
 
     def close(self) -> None:
         """Leave the board off. May be called twice."""
@@ -136,13 +161,13 @@ class BenchConsole:
 
         Args:
             patterns: one or more; ``^`` and ``$`` are line by line.
-            timeout: seconds; of a board in QEMU those of the guest's own clock.
+            timeout: seconds by `BenchPower.seconds`.
 
         Raises:
             EnvironmentFault: nothing matched in time (``console.timeout``).
             ProgrammerLost: the console is gone (``console.lost``).
         """
-        return self.now.expect(patterns, timeout, self._power.clock)
+        return self.now.expect(patterns, timeout, self._power.seconds)
 
     def send(self, data: str | bytes) -> None:
         """Send text (UTF-8) or bytes as they are."""

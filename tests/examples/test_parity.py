@@ -10,8 +10,7 @@ from hwflash.testing import assert_same_variables
 IGNORE = ("Attempt*", "InitialAttemptOrder")
 
 
-def test_board_boots_as_the_reference_does(provisioned, power, console, board, ovmf):
-    power.on()
-    console.expect("Press ESC in|Shell> ")
+def test_board_boots_as_the_reference_does(provisioned, power, board, ovmf):
+    power.boot("Press ESC in|Shell>")
     power.off()
     assert_same_variables(board, ovmf, ignore=IGNORE)
