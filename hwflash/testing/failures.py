@@ -32,7 +32,7 @@ def explain(report: pytest.TestReport, error: pytest.ExceptionInfo[BaseException
     shown: Any = error.getrepr(style="long", chain=False, tbfilter=_own_frames)
     if not _own_frames(error):
         shown.reprtraceback.extraline = None
-    shown.reprcrash.message = f"{value.message} [{value.code}]"
+    shown.reprcrash.message = f"{value.code}: {value.message}"
     lines = as_lines(value)[1:]
     if command := value.context.get("command"):
         lines.insert(-1, f"  restore: {command}")

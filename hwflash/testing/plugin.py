@@ -169,7 +169,7 @@ def pytest_runtest_makereport(
         for title, text in bench.console_sections():
             item.add_report_section(call.when, title, text)
     report = yield
-    if call.excinfo is not None and not item.config.option.fulltrace:
+    if report.failed and call.excinfo is not None and not item.config.option.fulltrace:
         from hwflash.testing.failures import explain
 
         explain(report, call.excinfo)
