@@ -57,8 +57,9 @@ def terminated_like_ctrl_c() -> Generator[None]:
         return
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        # By the handler of SIGINT: a job on the chip has its own.
-        signal.raise_signal(signal.SIGINT)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background
+            raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # a job on the chip has a handler of its own
 
     signal.signal(signal.SIGTERM, stop)
     try:

@@ -157,10 +157,12 @@ def test_a_run_that_was_killed_is_not_forgotten(desk: Desk) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "handler"), [("SIGINT", "default_int_handler"), ("SIGTERM", "SIG_IGN")]
+)
 @pytest.mark.parametrize("busy", [False, True], ids=["between", "in a write"])
-def test_interrupted(desk: Desk, number: signal.Signals, busy: bool) -> None:
-    """By hand and by CI, while the test waits and while a chip is being written."""
+def test_interrupted(desk: Desk, number: str, handler: str, busy: bool) -> None:
+    """By hand, and by CI where a shell runs pytest in the background and SIGINT is ignored."""
     old = desk.fill()
     work = "flash.write(os.urandom(0x20000), at=0)" if busy else "time.sleep(0.1)"
     desk.pytester.makepyfile(
@@ -177,8 +179,10 @@ def test_interrupted(desk: Desk, number: signal.Signals, busy: bool) -> None:
         """
     )
     words = ["-p", "hwflash.testing.plugin", f"--hwflash-programmer={desk.url()}", "-q"]
+    program = f"import signal, sys, pytest; signal.signal(signal.SIGINT, signal.{handler}); "
     run = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *words], cwd=desk.folder, text=True,
+        [sys.executable, "-c", program + "sys.exit(pytest.main())", *words],
+        cwd=desk.folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     try:
@@ -187,7 +191,7 @@ def test_interrupted(desk: Desk, number: signal.Signals, busy: bool) -> None:
             assert time.monotonic() < limit
             time.sleep(0.05)
         time.sleep(0.5)
-        os.kill(run.pid, number)
+        os.kill(run.pid, signal.Signals[number])
         text, _ = run.communicate(timeout=60)
     finally:
         run.kill()
