@@ -29,7 +29,8 @@ class Settings:
 
     Attributes:
         board: name or file, or None.
-        programmers: URLs; of several, each worker of pytest-xdist takes its own.
+        programmers: URLs; of several, each worker of pytest-xdist takes its own, and a run
+            without workers the first.
         image: firmware image, or None.
         reference: as ``hwflash compare`` takes it after ``ovmf:``, or None.
         destructive: tests that may lose a real board run on it.
@@ -75,7 +76,10 @@ class Settings:
         Raises:
             UsageError: there are fewer programmers than workers (``usage.bench-workers``).
         """
-        named = self.programmers or [self.environ.get("HWFLASH_PROGRAMMER") or of_board or ""]
+        named = self.programmers
+        if not named:
+            usual = self.environ.get("HWFLASH_PROGRAMMER") or of_board
+            return usual.replace(WORKER, self.worker) if usual else None
         place = 0
         if len(named) > 1 and self.worker != ALONE:
             place = int(self.worker.lstrip("gw") or 0)
@@ -84,7 +88,8 @@ class Settings:
                     f"worker {self.worker} has no programmer: {len(named)} are named",
                     code="usage.bench-workers", worker=self.worker, programmers=list(named),
                 )  # fmt: skip
-        return named[place].replace(WORKER, self.worker) or None
+        # An empty one is a mistake of a script, not the wish for any programmer.
+        return named[place].replace(WORKER, self.worker)
 
 
 def is_model(url: str) -> bool:

@@ -79,12 +79,11 @@ def test_what_was_not_named(desk: Desk) -> None:
     assert answer.counts == {"errors": 3}
     assert "--hwflash-board NAME" in section(answer.text, "hwflash: usage.bench-board")
     assert "--hwflash-image FILE" in section(answer.text, "hwflash: usage.bench-image")
-    desk.file("empty.bin", b"")
     answer = desk.run(
         "def test_image(image): pass\ndef test_power(power): pass\n",
-        "--hwflash-image=empty.bin", "--hwflash-board=qemu-q35-ovmf-4m",
+        "--hwflash-image=absent.bin", "--hwflash-board=qemu-q35-ovmf-4m",
     )  # fmt: skip
-    assert section(answer.text, "hwflash: image.empty")
+    assert section(answer.text, "hwflash: image.unreadable")
     assert section(answer.text, "hwflash: power.none")
 
 
@@ -171,6 +170,7 @@ def test_programmers_of_workers() -> None:
     assert Settings(worker="gw7", environ=environ).programmer("sim://board") == "sim://gw7"
     assert Settings(environ={}).programmer("sim://board") == "sim://board"
     assert Settings(environ={}).programmer(None) is None
+    assert Settings(programmers=[""], environ=environ).programmer("sim://board") == ""
 
 
 @pytest.mark.slow
@@ -211,3 +211,49 @@ def test_qemu_is_missing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = desk.run(script, "--hwflash-reference=x86_64,no-such-machine")
     assert answer.counts == {"errors": 1}
     assert section(answer.text, "hwflash: qemu.no-firmware")
+
+
+@pytest.mark.foreign
+@pytest.mark.slow
+def test_a_board_that_is_on(desk: Desk) -> None:
+    """On a blank chip QEMU runs and says nothing."""
+    old = desk.fill(2 << 20)
+    answer = desk.run(
+        """
+        import pytest
+        from hwflash.errors import ProgrammerBusy, UsageError
+
+        def test_left_on(flash, power):
+            flash.transaction()
+            flash.write(b"changed", at=0)
+            power.on()
+            with pytest.raises(ProgrammerBusy) as caught:
+                flash.read(0, 1)
+            assert caught.value.code == "power.board-on"
+
+        def test_off_and_as_before(flash, power, console):
+            assert not power.is_on
+            assert flash.read(0, 7) != b"changed"
+            with pytest.raises(UsageError, match="is off"):
+                console.expect("anything")
+
+        def test_silent(power):
+            power.boot("Shell>", timeout=0.5)
+
+        @pytest.fixture(scope="module")
+        def running(board):
+            with board.powered() as power:
+                power.on()
+                yield power
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_stays_on(running, number):
+            assert running.is_on
+            running.console.send("hello")
+        """,
+        "--hwflash-board=sim-ovmf-2m",
+        programmer=desk.url("w25q16jv"),
+    )
+    assert answer.counts == {"passed": 4, "failed": 1}, answer.text
+    assert "AssertionError: board sim-ovmf-2m did not say Shell>" in answer.text
+    assert desk.image.read_bytes() == old
