@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import pty
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hwflash.boards import Board, load_board
@@ -93,6 +95,25 @@ class FakeBoard:
 
     def say(self, text: str) -> None:
         os.write(self.master, text.encode())
+
+    @contextmanager
+    def saying(self, text: str) -> Iterator[None]:
+        """Say it again and again: whoever opens a port throws away what was there before."""
+        over = threading.Event()
+
+        def run() -> None:
+            while not over.wait(0.05):
+                with suppress(OSError):  # nobody reads, or it is pulled
+                    self.say(text)
+
+        os.set_blocking(self.master, False)
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def close(self) -> None:
         for descriptor in (self.master, self._slave):

@@ -61,6 +61,7 @@ def on(
     A supply that needs a running hwflash (a pin of the FT232H, QEMU) stays on until Ctrl-C.
     """
     with _opened(run, board, programmer) as power:
+        _require_end(run, power, seconds)
         power.on()
         return _stay_on(run, board, power, seconds)
 
@@ -86,6 +87,7 @@ def cycle(
 ) -> runner.Outcome:
     """Switch the board off and on again."""
     with _opened(run, board, programmer) as power:
+        _require_end(run, power, seconds)
         power.off()
         power.on()
         return _stay_on(run, board, power, seconds)
@@ -120,6 +122,18 @@ def _opened(run: runner.Run, board: Board, programmer: str | None) -> BoardPower
     return open_power(board_request(board, programmer), run.console, run.cancel)
 
 
+def _require_end(run: runner.Run, power: BoardPower, seconds: float | None) -> None:
+    """A script that waits for a result would wait for ever.
+
+    Raises:
+        UsageError: the supply ends with this command, and nobody says when (``usage.power-for``).
+    """
+    if not power.lasting and seconds is None and run.console.json_lines:
+        raise UsageError(
+            f"{power.name} ends with this command: say --for how long", code="usage.power-for"
+        )
+
+
 def _stay_on(
     run: runner.Run, board: Board, power: BoardPower, seconds: float | None
 ) -> runner.Outcome:
@@ -129,10 +143,6 @@ def _stay_on(
     if power.lasting and seconds is None:
         power.keep()
         return _outcome(board, power)
-    if seconds is None and run.console.json_lines:
-        raise UsageError(
-            f"{power.name} ends with this command: say --for how long", code="usage.power-for"
-        )
     until = "Ctrl-C" if seconds is None else f"{seconds:g} s are over"
     run.console.talk(f"{board.name} is on until {until}")
     limit = None if seconds is None else time.monotonic() + seconds
