@@ -213,6 +213,57 @@ class TestFaults:
         found = faults_of(tmp_path / "a.toml", changed('"gpio"', '"command"\non = ["uhubctl"]'))
         assert found == [("power.off", 'is missing, though power.method is "command"')]
 
+    @pytest.mark.parametrize(
+        ("power", "found"),
+        [
+            ('"relay"', {"power.port": "is missing"}),
+            ('"relay"\nport = "/dev/x"', {}),
+            ('"relay"\nport = "/dev/x"\non_bytes = "A0"', {"power.off_bytes": "is missing"}),
+            (
+                '"relay"\nport = "/dev/x"\non_bytes = "A"\noff_bytes = "A0"',
+                {"power.on_bytes": "string should match"},
+            ),
+            (
+                '"relay"\nport = "/dev/x"\non_bytes = "A0"\noff_bytes = "A1"\nchannel = 2',
+                {"power.channel": "has no use beside power.on_bytes"},
+            ),
+            ('"relay"\nport = "/dev/x"\nchannel = 0', {"power.channel": "input should be greater"}),
+            ('"relay"\nport = "/dev/x"\non = ["x"]', {"power.on": "has no use when"}),
+            ('"gpio"\nport = "/dev/x"', {"power.port": 'has no use when power.method is "gpio"'}),
+            ('"none"\ntimeout = 3', {"power.timeout": "has no use when"}),
+            ('"command"\non = ["a"]\noff = ["b"]\ntimeout = 0', {"power.timeout": "input should"}),
+            (
+                '"qemu"',
+                {"simulated": "is missing", "console": 'has no use when power.method is "qemu"'},
+            ),
+            (
+                '"magic"\nport = "/dev/x"',
+                {"power.method": "input should be", "power.port": "has no"},
+            ),
+        ],
+    )
+    def test_power(self, tmp_path: Path, power: str, found: dict[str, str]) -> None:
+        faults = dict(faults_of(tmp_path / "a.toml", changed('"gpio"\nsettle = 1', power)))
+        assert faults.keys() == found.keys()
+        for path, text in found.items():
+            assert faults[path].startswith(text)
+
+    @pytest.mark.parametrize(
+        ("old", "new", "path", "text"),
+        [
+            ("start = 0x20000", "start = 0x1F000", "simulated.variables", "overlaps"),
+            ("length = 0x1E0000", "length = 0x1E0001", "simulated.code", "reaches beyond"),
+            ('"qemu"', '"none"', "simulated", "has no use unless"),
+            ("machine =", "memory = 1\nmachine =", "simulated.memory", "input should be greater"),
+        ],
+    )
+    def test_simulated(self, tmp_path: Path, old: str, new: str, path: str, text: str) -> None:
+        good = data_files("boards")["sim-ovmf-2m.toml"].read_text("utf-8")
+        changed_text = good[: good.index("[layout]")].replace(old, new, 1)
+        assert changed_text != good[: good.index("[layout]")]
+        faults = dict(faults_of(tmp_path / "a.toml", changed_text))
+        assert faults[path].startswith(text), faults
+
     def test_one_pin_twice(self, tmp_path: Path) -> None:
         found = faults_of(tmp_path / "a.toml", changed("[power]", 'wp = "ACBUS0"\n[power]'))
         assert found == [("programmer.wp", "is ACBUS0, which is programmer.power too")]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hwflash.cli import params, runner
+from hwflash.cli import asking, params, runner
 from hwflash.cli.job_boot import command as boot_
 from hwflash.cli.job_endurance import command as endurance_
 from hwflash.cli.write import repeatable
-from hwflash.errors import HwflashError, Interrupted, UsageError
+from hwflash.errors import HwflashError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,8 +99,7 @@ def run_(run: runner.Run, file: Path, units: int, yes: bool, **options: Any) -> 
     from hwflash.jobs.serials import SerialStore
     from hwflash.state import state_dir
 
-    nobody = run.console.json_lines or sys.stdin is None or not sys.stdin.isatty()  # pyright: ignore[reportUnnecessaryComparison]
-    if nobody and not yes:
+    if not yes and asking.nobody_is_there(run):
         raise UsageError("nobody is there to confirm the job", code="usage.job-confirm")
     batch = load_job(file, os.environ)
     state = state_dir(os.environ)
@@ -155,7 +153,7 @@ def _units(run: runner.Run, work: Run, units: int, *, ask: bool) -> list[UnitRes
     def connect(unit: int) -> None:
         if unit > 1:
             question = f"Connect unit {unit} of {units}. Write to it now?"
-            _ask(run, question, f"stopped before unit {unit} of {units}")
+            asking.ask(run, question, f"stopped before unit {unit} of {units}")
 
     results: list[UnitResult] = []
     for result in run_batch(work, units, connect if ask else None):
@@ -174,24 +172,7 @@ def _confirm(run: runner.Run, batch: Batch, units: int) -> None:
         run.console.talk(f"  variable {variable.name}")
     for place in form.bytes:
         run.console.talk(f"  bytes at 0x{place.at:06X}")
-    _ask(run, f"Write to {units} unit{'s' if units > 1 else ''} now?", "not confirmed")
-
-
-def _ask(run: runner.Run, question: str, declined: str) -> None:
-    """Ask a person; the end of input is a no.
-
-    Raises:
-        Interrupted: it was declined.
-    """
-    with run.waiting():
-        try:
-            agreed = click.confirm(question, err=True)
-        except click.Abort:  # Ctrl-C has set the cancel token, Ctrl-D has not
-            click.echo(err=True)
-            run.cancel.check()
-            agreed = False
-    if not agreed:
-        raise Interrupted(declined, code="interrupted.declined")
+    asking.ask(run, f"Write to {units} unit{'s' if units > 1 else ''} now?", "not confirmed")
 
 
 def _outcome(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwflash.cli import params, runner
+from hwflash.cli.asking import ask, nobody_is_there
 from hwflash.cli.power import board_options, board_request
 from hwflash.cli.results import state_for_history
-from hwflash.errors import EnvironmentFault, Interrupted, UsageError
+from hwflash.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -120,18 +120,9 @@ def _table(counts: dict[str, Counter[str]]) -> list[str]:
 
 
 def _confirm(run: runner.Run, board: Board, cycles: int) -> None:
-    if run.console.json_lines or sys.stdin is None or not sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]
+    if nobody_is_there(run):
         raise UsageError("nobody is there to confirm the test", code="usage.job-confirm")
-    with run.waiting():
-        try:
-            question = f"Cut the power of {board.name} {cycles} times while it writes?"
-            agreed = click.confirm(question, err=True)
-        except click.Abort:
-            click.echo(err=True)
-            run.cancel.check()
-            agreed = False
-    if not agreed:
-        raise Interrupted("not confirmed", code="interrupted.declined")
+    ask(run, f"Cut the power of {board.name} {cycles} times while it writes?", "not confirmed")
 
 
 def _folder(output: Path | None, board: str) -> Path:

@@ -39,6 +39,11 @@ def board_request(board: Board, programmer: str | None) -> Request:
     return Request(programmer=programmer, board=board, environ=os.environ)
 
 
+_for_option = click.option(
+    "--for", "seconds", type=click.FloatRange(min=0), help="Switch off again after so many seconds."
+)
+
+
 @click.group("power")
 def command() -> None:
     """Switch a board on and off, as the [power] of its board file says.
@@ -49,9 +54,7 @@ def command() -> None:
 
 @command.command("on")
 @board_options
-@click.option(
-    "--for", "seconds", type=click.FloatRange(min=0), help="Switch off again after so many seconds."
-)
+@_for_option
 @runner.command("power on")
 def on(
     run: runner.Run, board: Board, programmer: str | None, seconds: float | None
@@ -78,9 +81,7 @@ def off(run: runner.Run, board: Board, programmer: str | None) -> runner.Outcome
 
 @command.command("cycle")
 @board_options
-@click.option(
-    "--for", "seconds", type=click.FloatRange(min=0), help="Switch off again after so many seconds."
-)
+@_for_option
 @runner.command("power cycle")
 def cycle(
     run: runner.Run, board: Board, programmer: str | None, seconds: float | None

@@ -21,13 +21,15 @@ from hwflash.flash.plan import content_hash
 from hwflash.jobs.remember import Facts, looked, ranges_detail, variables_set
 from hwflash.jobs.rig import Rig
 from hwflash.jobs.session import Session
+from hwflash.jobs.source import FileSource
+from hwflash.jobs.uefi_read import read_stores
 from hwflash.jobs.watch import Watched, watch
 from hwflash.jobs.write import WriteOptions, WriteResult, write
-from hwflash.layout.files import Segment
-from hwflash.progress import CancelToken, Reporter
+from hwflash.layout.files import Image, Segment
+from hwflash.progress import CancelToken, NullReporter, Reporter
 from hwflash.uefi.check import Report, check
 from hwflash.uefi.difference import Difference, compare
-from hwflash.uefi.find import Found, find_stores, read_at
+from hwflash.uefi.find import Found, find_stores
 from hwflash.units import Range
 
 
@@ -138,7 +140,7 @@ def check_boot(
     with rig.session() as session:
         after = _content(session, reporter, cancel)
         result = _compared(rig, before, after, watched, lost, written)
-        _remember(session, result, before, after, options, began, reporter)
+        _remember(rig, session, result, before, after, options, began, reporter)
     return result
 
 
@@ -169,20 +171,14 @@ def _content(session: Session, reporter: Reporter, cancel: CancelToken) -> bytes
     return read_ranges(session.flash, whole, phase="read", reporter=reporter, cancel=cancel)[0]
 
 
-def stores_in(rig: Rig, content: bytes) -> list[Found]:
+def stores_in(rig: Rig, content: bytes) -> tuple[Found, ...]:
     """The variable stores of a chip's whole content: where the board says, or all there are."""
-    nvram = rig.board.nvram
-    if nvram is None or nvram.find or nvram.variables is None:
-        return find_stores(content)
-    places = [
-        Range(area.start, area.length) if area is not None else None
-        for area in (nvram.variables, nvram.work, nvram.spare)
-    ]
-    assert places[0] is not None  # noqa: S101 - looked at above
+    image = Image((Segment(0, content),), absolute=False, format="raw", name="chip", sha256="")
+    source = FileSource(rig.board.name, image, rig.board, (Range(0, len(content)),))
     try:
-        return [read_at(content, places[0], places[1], places[2])]
-    except ImageError:  # gone; `find_stores` may find what is left of it
-        return find_stores(content)
+        return read_stores(source, NullReporter(), CancelToken()).found
+    except ImageError:  # gone from where it belongs; `find_stores` may find what is left of it
+        return tuple(find_stores(content))
 
 
 def _compared(
@@ -194,9 +190,7 @@ def _compared(
     written: WriteResult | None,
 ) -> BootResult:
     old, new = stores_in(rig, before), stores_in(rig, after)
-    erase = 0x1000
-    reports = [check(item, erase) for item in new]
-    left = [check(item, erase) for item in old]
+    reports, left = [check(item) for item in new], [check(item) for item in old]
     spans = [Range(item.base, item.length) for item in (*old, *new)]
     elsewhere = [
         place
@@ -213,6 +207,7 @@ def _compared(
 
 
 def _remember(
+    rig: Rig,
     session: Session,
     result: BootResult,
     before: bytes,
@@ -230,7 +225,7 @@ def _remember(
         "boot_seconds": watched.heard[-1].seconds if watched and watched.heard else None,
         **ranges_detail(result.elsewhere),
     }
-    old, new = find_stores(before), find_stores(after)
+    old, new = stores_in(rig, before), stores_in(rig, after)
     if old and new:
         details["variables"] = variables_set(old[0], new[0])
     facts = Facts("boot", len(after), result.sha256, details=details)
