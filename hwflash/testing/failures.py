@@ -34,7 +34,7 @@ def explain(report: pytest.TestReport, error: pytest.ExceptionInfo[BaseException
         shown.reprtraceback.extraline = None
     shown.reprcrash.message = f"{value.code}: {value.message}"
     lines = as_lines(value)[1:]
-    if command := value.context.get("command"):
+    if command := value.context.get("restore_command"):
         lines.insert(-1, f"  restore: {command}")
     shown.addsection(f"hwflash: {value.code}", "\n".join(line.removeprefix("  ") for line in lines))
     report.longrepr = shown

@@ -86,7 +86,7 @@ class Transaction:
 
         Raises:
             EnvironmentFault: it could not be (``transaction.not-restored``);
-                ``context["backup"]`` and ``context["command"]`` say how.
+                ``context["backup"]`` and ``context["restore_command"]`` say how.
         """
         if self.restored or self._note is None:
             return
@@ -119,7 +119,7 @@ class Transaction:
             if error is None:
                 raise
             # Why the test failed is not to be hidden by what became of the chip.
-            error.add_note(f"{failed.message}\nrestore: {failed.context['command']}")
+            error.add_note(f"{failed.message}\nrestore: {failed.context['restore_command']}")
 
     def _put_back(self, session: Session, cancel: CancelToken) -> None:
         from hwflash.jobs.write import WriteOptions, restore_targets, write
@@ -141,7 +141,8 @@ class Transaction:
             cause=error.code,
             backup=str(self.backup),
             programmer=url,
-            command=_command(url, self.backup),
+            restore_command=_command(url, self.backup),
+            chip_state="the chip is as the test left it",
         )
 
 
@@ -214,7 +215,8 @@ def _require_finished(
             code="transaction.unfinished",
             backup=note["backup"],
             note=str(path),
-            command=_command(note["programmer"], Path(note["backup"])),
+            restore_command=_command(note["programmer"], Path(note["backup"])),
+            chip_state="the chip is as that run left it",
         )
 
 

@@ -115,6 +115,7 @@ def test_it_says_how_when_it_cannot_be_put_back(desk: Desk) -> None:
     shown = section(answer.text, "hwflash: transaction.not-restored")
     command = re.search(r"^restore: (hwflash write .*)$", shown, re.M)
     assert command, shown
+    assert "chip: the chip is as the test left it" in shown
     assert "NOT PUT BACK: P25Q21H on sim://" in section(answer.text, "hwflash")
     assert dict(answer.cases["test_gone"])["hwflash.not_restored"] in command[1]
     assert desk.image.read_bytes() != old
@@ -123,6 +124,26 @@ def test_it_says_how_when_it_cannot_be_put_back(desk: Desk) -> None:
     words = [sys.executable, "-c", program, *shlex.split(command[1])[1:], "--yes"]
     subprocess.run(words, check=True, capture_output=True, timeout=60)
     assert desk.image.read_bytes() == old
+
+
+@pytest.mark.slow
+def test_why_it_failed_is_not_hidden(desk: Desk) -> None:
+    desk.fill()
+    answer = desk.run(
+        """
+        from pathlib import Path
+
+        def test_backup_thrown_away(flash):
+            with flash.transaction() as begun:
+                flash.write(b"changed", at=0)
+                Path(begun.backup).unlink()
+                assert "this" == "that"
+        """
+    )
+    assert answer.counts == {"failed": 1, "errors": 1}
+    shown = section(answer.text, "test_backup_thrown_away")
+    assert "AssertionError: assert 'this' == 'that'" in shown
+    assert "E           restore: hwflash write -p" in shown
 
 
 @pytest.mark.slow
