@@ -7,6 +7,9 @@ import pytest
 from hypothesis import settings
 from support import Rig, RigFactory
 
+#: A bench of its own, with settings of its own; see testing/test_testing_examples.py.
+collect_ignore = ["examples"]
+
 
 @pytest.fixture
 def rig() -> Iterator[RigFactory]:

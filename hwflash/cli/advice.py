@@ -445,6 +445,25 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the command",
         "name one with -p sim://PART; Linux exports real programmers itself, with usbipd",
     ),
+    "usage.bench-board": Advice(
+        "the command", "say --hwflash-board NAME, or hwflash_board in the ini file of pytest"
+    ),
+    "usage.bench-image": Advice(
+        "the command", "say --hwflash-image FILE, or hwflash_image in the ini file of pytest"
+    ),
+    "usage.bench-workers": Advice(
+        "the command", "say --hwflash-programmer once for each worker, or start fewer: -n"
+    ),
+    "usage.bench-wait": Advice("the command", "say --hwflash-wait 60"),
+    "usage.compare-side": Advice("the test", "give bytes, a file, or the fixture itself"),
+    "usage.image": Advice("the test", "give bytes, a file, or the fixture `image`"),
+    "transaction.not-restored": Advice(
+        "whatever kept it", "when that is mended, the command above puts the chip back"
+    ),
+    "transaction.unfinished": Advice(
+        "a run that was killed",
+        "the command above puts the chip back; delete the backup if it shall stay as it is",
+    ),
     "usage": Advice("the command", "`hwflash --help`, `hwflash COMMAND --help`"),
     "interrupted": Advice("you", "start it again when you like"),
 }  # fmt: skip

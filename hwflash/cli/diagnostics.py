@@ -126,6 +126,7 @@ _HIDDEN: Final = frozenset(
         "store",
         "store_options",
         "chip_state",
+        "restore_command",
         "tail",
         "near",
         "unfinished",

@@ -90,7 +90,7 @@ def command(
 
 def _outcome(board: str, result: BootResult, *, dry_run: bool) -> runner.Outcome:
     from hwflash.cli.show import places_text, plan_lines
-    from hwflash.cli.vars_compare import diff_lines
+    from hwflash.compare.text import diff_lines
 
     if dry_run and result.written is not None:
         plan = result.written.plan.as_dict()

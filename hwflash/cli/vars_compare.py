@@ -12,8 +12,7 @@ from hwflash.cli import params, runner
 from hwflash.cli.stores import read, source_options
 
 if TYPE_CHECKING:
-    from hwflash.uefi.difference import Difference
-    from hwflash.uefi.exchange import Variable, Variables
+    from hwflash.uefi.exchange import Variables
 
 
 @click.command("check")
@@ -111,6 +110,7 @@ def diff(
     **options: Any,
 ) -> runner.Outcome:
     """Compare the variables of SOURCE with those of OTHER: another source, or exported JSON."""
+    from hwflash.compare.text import diff_lines
     from hwflash.jobs.uefi_edit import one_store
     from hwflash.jobs.uefi_export import is_exported, load_variables, store_of
     from hwflash.uefi.difference import compare
@@ -126,29 +126,6 @@ def diff(
     found = compare(left, right, ignore=ignore)
     keys = {"equal": found.equal, "variables": found.keys(), "other": other}
     return runner.Outcome(keys | chip, diff_lines(found), 0 if found.equal else 1)
-
-
-def diff_lines(found: Difference) -> list[str]:
-    """What differs, for people: ``-`` is the left side, ``+`` the right one."""
-    if found.equal:
-        return ["no variable differs"]
-    lines = [f"- {_titled(item)}" for item in found.only_left]
-    lines += [f"+ {_titled(item)}" for item in found.only_right]
-    for change in found.changed:
-        lines.append(f"! {_titled(change.left)}: {', '.join(change.what)}")
-        if change.details:
-            lines += [f"    {text}" for text in change.details]
-        elif "data" in change.what:
-            lines += [f"    - {change.left_text}", f"    + {change.right_text}"]
-    counts = (len(found.only_left), len(found.only_right), len(found.changed))
-    return [*lines, "only left {}, only right {}, changed {}".format(*counts)]
-
-
-def _titled(item: Variable) -> str:
-    from hwflash.uefi.guids import describe
-    from hwflash.uefi.window import printable
-
-    return f"{printable(item.name)} ({describe(item.guid)})"
 
 
 COMMANDS = (check, export, diff)

@@ -205,7 +205,8 @@ def _pairs(
 
 
 def _range(found: Found) -> Range:
-    return Range(found.base, max(found.length, 1))
+    """Where the variables lie: who compares the spare area alone does not ask for them."""
+    return found.areas.variables if found.areas.variables.length else Range(found.base, 1)
 
 
 def _touched(alignment: Alignment, side: SideName, found: Found) -> bool:

@@ -238,24 +238,34 @@ def boot(found: Reference, cancel: CancelToken | None = None) -> Reference:
     """
     try:
         with tempfile.TemporaryDirectory(prefix="hwflash-compare-") as folder:
-            machine = _with_files(found, Path(folder))
+            machine = with_files(found, Path(folder))
             with Guest(machine, cancel=cancel) as guest:
                 guest.wait_for(DONE)
                 guest.stop()
-                after = guest.image() if guest.own is not None else None
+                return after_boot(found, guest)
     except OSError as error:
         from hwflash.qemu.boot_setup import unwritable
 
         raise unwritable(Path(tempfile.gettempdir()), error) from error
-    if after is None:  # it keeps nothing
+
+
+def after_boot(found: Reference, guest: Guest) -> Reference:
+    """The flash of a guest that has ended.
+
+    Args:
+        found: what it was started with.
+        guest: the guest.
+    """
+    if guest.own is None:  # it keeps nothing
         return found
+    after = guest.image()
     if found.store is None:
         return replace(found, code=after)
     return replace(found, store=after)
 
 
-def _with_files(found: Reference, folder: Path) -> Machine:
-    """The machine on files with the contents."""
+def with_files(found: Reference, folder: Path) -> Machine:
+    """The machine on files with the contents, which are written to a folder."""
     code = folder / "code"
     code.write_bytes(found.code)
     machine = replace(
