@@ -80,10 +80,10 @@ class SerialPort:
             TypeError,  # pyserial's way to say that it was closed meanwhile
         )
         options: dict[str, Any] = {} if "://" in port else {"exclusive": True}
+        if not port.startswith("rfc2217://"):  # which pyserial has no such limit for
+            options["write_timeout"] = _WRITE_SECONDS
         try:
-            self._serial: Any = serial.serial_for_url(
-                port, baudrate=baud, timeout=0, write_timeout=_WRITE_SECONDS, **options
-            )
+            self._serial: Any = serial.serial_for_url(port, baudrate=baud, timeout=0, **options)
         except (OSError, ValueError) as exc:
             raise _cannot_open(port, exc) from exc
         self._descriptor: int | None = None

@@ -54,17 +54,17 @@ class HwflashDriver(Driver, BootstrapProtocol):
         }
     }
 
-    image = attr.ib(default=None, validator=optional(instance_of(str)))
-    board = attr.ib(default=None, validator=optional(instance_of(str)))
-    query = attr.ib(default="", validator=instance_of(str))
-    options = attr.ib(factory=list, validator=instance_of(list))
-    timeout = attr.ib(default=3600.0, converter=float)
-    stop_timeout = attr.ib(default=60.0, converter=float)
+    image: str | None = attr.ib(default=None, validator=optional(instance_of(str)))
+    board: str | None = attr.ib(default=None, validator=optional(instance_of(str)))
+    query: str = attr.ib(default="", validator=instance_of(str))
+    options: list[str] = attr.ib(factory=list, validator=instance_of(list))
+    timeout: float = attr.ib(default=3600.0, converter=float)
+    stop_timeout: float = attr.ib(default=60.0, converter=float)
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        env = self.target.env
-        self.tool = env.config.get_tool("hwflash") if env else "hwflash"
+        config = self._config
+        self.tool = config.get_tool("hwflash") if config else "hwflash"
 
     # --- what a test calls ----------------------------------------------------------------
 
@@ -84,9 +84,9 @@ class HwflashDriver(Driver, BootstrapProtocol):
                 ``image``.
         """
         if filename is None:
-            if self.image is None or not self.target.env:
+            if self.image is None or self._config is None:
                 raise HwflashError("labgrid.image", "no image is named")
-            filename = self.target.env.config.get_image_path(self.image)
+            filename = str(self._config.get_image_path(self.image))
         return self._chip("write", "--yes", image=filename)
 
     @Driver.check_active
@@ -146,7 +146,7 @@ class HwflashDriver(Driver, BootstrapProtocol):
     def vars_get(self, name: str, guid: str | None = None) -> bytes:
         """The value of a UEFI variable."""
         words = ("--guid", guid) if guid else ()
-        (variable,) = self._vars("get", name, *words)["variables"]
+        variable = self._vars("get", name, *words)["variable"]
         return bytes.fromhex(variable["data"])
 
     @Driver.check_active
@@ -187,6 +187,12 @@ class HwflashDriver(Driver, BootstrapProtocol):
         return f"{url}{'&' if '?' in url else '?'}{self.query}"
 
     # --- inside ---------------------------------------------------------------------------
+
+    @property
+    def _config(self) -> Any:
+        """The environment file, if there is one."""
+        env = getattr(self.target, "env", None)
+        return env.config if env else None
 
     @property
     def _resource(self) -> Any:
@@ -296,4 +302,3 @@ class HwflashSerprogDriver(HwflashDriver):
     """
 
     bindings = {"programmer": "NetworkSerialPort"}  # noqa: RUF012 - labgrid's way
-

@@ -67,7 +67,7 @@ class HwflashError(ExecutionError):
         self.chip = chip
         self.hint = hint if hint is not None else HINTS.get(code, "")
         self.result = dict(result or {})
-        super().__init__(f"{message} [{code}]", [], stderr or [])
+        super().__init__(f"{message} [{code}]", [], stderr or [])  # pyright: ignore[reportCallIssue]
 
     def __str__(self) -> str:
         lines = [f"{self.message} [{self.code}]", f"chip: {self.chip}"]

@@ -38,7 +38,7 @@ def present(url: str, devices: Path = _USB) -> bool:
     ours = [device for device in devices.glob("*-*") if _ids(device) == _IDS]
     if where.startswith("//"):
         words = where.strip("/").partition("/")[0].split(":")
-        serial = words[2] if len(words) == 3 and not words[2].isdigit() else None
+        serial = words[2] if len(words) == 3 and words[2] and not words[2].isdigit() else None
         return any(serial in (None, _read(device / "serial")) for device in ours)
     wanted = dict(item.split("=", 1) for item in where.split(",") if "=" in item)
     return any(_fits(device, wanted) for device in ours)
@@ -67,7 +67,7 @@ class HwflashProgrammerExport(exporter.ResourceExport):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        self.local = HwflashProgrammer(target=None, name=None, **self.local_params)
+        self.local = HwflashProgrammer(None, None, **self.local_params)  # pyright: ignore[reportCallIssue]
         self.data["cls"] = f"Network{self.cls}"
 
     def poll(self) -> bool:

@@ -58,7 +58,7 @@ class Phases:
 
     def _begin(self, name: str) -> None:
         here = Path(__file__)
-        step = steps.get_new("phase", None, self._driver, (str(here), here.name, 1))
+        step: Any = steps.get_new("phase", None, self._driver, (str(here), here.name, 1))
         step.args = {"name": name}
         step.start()
         self._step, self._name, self._tenth = step, name, -1

@@ -19,7 +19,7 @@ _LISTEN: Final = 0.05
 
 
 def session_of(resource: Any) -> Any | None:
-    """labgrid's session with the coordinator; None for a resource that is not of a place."""
+    """The session with the coordinator; None for a resource that is not of a place."""
     if not isinstance(resource.get_managed_parent(), RemotePlace) and not hasattr(
         resource, "_remote_entry"
     ):
@@ -51,7 +51,7 @@ def require_ours(resource: Any) -> None:
             f"the place {place.name} is {f'of {place.acquired}' if place.acquired else 'free'} by "
             "now, not yours",
         )
-    entry = resource._remote_entry  # noqa: SLF001 - labgrid has no other way to ask
+    entry = resource._remote_entry  # labgrid has no other way to ask
     if not entry.data or not entry.avail:
         raise HwflashError(
             "labgrid.exporter-gone",

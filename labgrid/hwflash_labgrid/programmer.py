@@ -84,7 +84,7 @@ def wrapped(resource: Any, command: list[str]) -> list[str]:
     """
     if not isinstance(resource, NetworkResource):
         return command
-    extra = getattr(resource, "extra", None) or {}
+    extra: Any = getattr(resource, "extra", None) or {}
     host = extra.get("proxy") if extra.get("proxy_required") else resource.host
     try:
         if not sshmanager.get(host).isconnected():

@@ -117,7 +117,7 @@ class Run:
         self._begun = False
         self._stopped = ""
         # A session of its own: Ctrl-C is for us to pass on, and must not kill the ssh below us.
-        self._process = subprocess.Popen(
+        self._process: Any = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -125,6 +125,7 @@ class Run:
             bufsize=0,
             start_new_session=True,
         )
+        self._stdin: Any = self._process.stdin
 
     def finish(self, seconds: float | None, grace: float) -> Answer:
         """Wait for the end.
@@ -135,14 +136,13 @@ class Run:
         """
         self._end_in(seconds)
         process = self._process
-        assert process.stdin and process.stdout and process.stderr
-        for stream in (process.stdin, process.stdout, process.stderr):
+        for stream in (self._stdin, process.stdout, process.stderr):
             os.set_blocking(stream.fileno(), False)
         with selectors.DefaultSelector() as selector, process:
             selector.register(process.stdout, selectors.EVENT_READ, self._take_output)
             selector.register(process.stderr, selectors.EVENT_READ, self._take_errors)
             if self._unsent:
-                selector.register(process.stdin, selectors.EVENT_WRITE, self._send)
+                selector.register(self._stdin, selectors.EVENT_WRITE, self._send)
             try:
                 code = self._follow(selector, grace)
             finally:
@@ -193,11 +193,9 @@ class Run:
     def _stop(self, selector: selectors.BaseSelector, why: str) -> None:
         """Closing its standard input is the request to stop."""
         self._stopped = why
-        stream = self._process.stdin
-        assert stream
-        if stream in [key.fileobj for key in selector.get_map().values()]:
-            selector.unregister(stream)
-        stream.close()
+        if self._stdin in [key.fileobj for key in selector.get_map().values()]:
+            selector.unregister(self._stdin)
+        self._stdin.close()
 
     def _send(self, stream: Any) -> bool:
         try:

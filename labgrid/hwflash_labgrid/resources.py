@@ -19,9 +19,11 @@ class _Programmer:
             that of the account. A folder per place makes `HwflashDriver.resume` unambiguous.
     """
 
-    url = attr.ib(kw_only=True, validator=instance_of(str))
-    board = attr.ib(default=None, kw_only=True, validator=optional(instance_of(str)))
-    state_dir = attr.ib(default=None, kw_only=True, validator=optional(instance_of(str)))
+    url: str = attr.ib(kw_only=True, validator=instance_of(str))
+    board: str | None = attr.ib(default=None, kw_only=True, validator=optional(instance_of(str)))
+    state_dir: str | None = attr.ib(
+        default=None, kw_only=True, validator=optional(instance_of(str))
+    )
 
 
 @target_factory.reg_resource

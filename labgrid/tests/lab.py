@@ -9,6 +9,7 @@ because labgrid has no other way to be told of an ssh configuration that is not 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import os
 import shlex
@@ -104,7 +105,7 @@ class Host:
         self.lab = lab
         self.name = name
         self.folder = lab.folder / name
-        self.folder.mkdir()
+        (self.folder / "tmp").mkdir(parents=True)
         self.state = self.folder / "state"
         self.port = free_port()
         self.sshd: Service | None = None
@@ -117,9 +118,9 @@ class Host:
         config.write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.lab.folder}/host_key\n"
             f"AuthorizedKeysFile {self.lab.folder}/user_key.pub\nPidFile none\nStrictModes no\n"
-            "UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             f"SetEnv HWFLASH_STATE_DIR={self.state} PATH={HWFLASH.parent}:/usr/bin:/bin "
-            f"HOME={self.folder}\n"
+            f"HOME={self.folder} TMPDIR={self.folder / 'tmp'}\n"
+            "UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         )
         assert SSHD, "there is no sshd: apt-get install openssh-server"
         self.sshd = Service([SSHD, "-D", "-e", "-f", config], self.folder / "sshd.log")
@@ -141,10 +142,8 @@ class Host:
         assert self.sshd
         assert self.exporter
         for pid in [*descendants(self.sshd.process.pid), *descendants(self.exporter.process.pid)]:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         self.exporter.stop(signal.SIGKILL)
         self.sshd.stop(signal.SIGKILL)
 
@@ -189,6 +188,8 @@ class Lab:
             "GRPC_VERBOSITY": "NONE",
         }
         self.coordinator: Service | None = None
+        #: Port of a chip that outlives its computer's power failures; set by who serves it.
+        self.served = 0
 
     def _write_ssh(self) -> None:
         config = self.folder / "ssh_config"
@@ -198,9 +199,7 @@ class Lab:
             "".join(f"[127.0.0.1]:{host.port} {key[0]} {key[1]}\n" for host in self.hosts.values())
         )
         config.write_text(
-            "".join(
-                f"Host {host.name}\n  Port {host.port}\n" for host in self.hosts.values()
-            )
+            "".join(f"Host {host.name}\n  Port {host.port}\n" for host in self.hosts.values())
             + f"Host *\n  HostName 127.0.0.1\n  User {getpass.getuser()}\n"
             f"  IdentityFile {self.folder}/user_key\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {known}\n  BatchMode yes\n"
@@ -212,20 +211,20 @@ class Lab:
         script.write_text(f'#!/bin/sh\nexec {real} -F {shlex.quote(str(config))} "$@"\n')
         script.chmod(0o755)
 
-    def start_coordinator(self, places: Mapping[str, str] | None = None) -> None:
+    def start_coordinator(self, places: Mapping[str, tuple[str, str]] | None = None) -> None:
         """Start it.
 
         Args:
-            places: what the coordinator finds in its places.yaml: places, and the exporter/group
-                that each matches. Quicker than a labgrid-client for each.
+            places: what the coordinator finds in its places.yaml: places, and the exporter and
+                group that each matches. Quicker than a labgrid-client for each.
         """
         if places is not None:
             found = {
                 name: {
                     "aliases": [], "comment": "", "tags": {}, "changed": 0.0, "created": 0.0,
-                    "matches": [dict(zip(("exporter", "group"), match.split("/")), cls="*")],
+                    "matches": [{"exporter": host, "group": group, "cls": "*"}],
                 }
-                for name, match in places.items()
+                for name, (host, group) in places.items()
             }  # fmt: skip
             (self.folder / "coordinator" / "places.yaml").write_text(yaml.safe_dump(found))
         self.coordinator = Service(
