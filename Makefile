@@ -6,6 +6,8 @@
 
 SHELL := /bin/sh
 BIN := .venv/bin
+# labgrid has a venv of its own: it brings pyserial-labgrid, which would replace pyserial.
+LABGRID := .venv/labgrid/bin
 
 .PHONY: demo test quick foreign lint clean
 
@@ -13,9 +15,10 @@ demo: .venv/runtime
 	sh .ci/tools ovmf
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh
 
-test: .venv/dev
-	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev
+test: .venv/dev .venv/labgrid/ready
+	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev openssh-server
 	$(BIN)/pytest -n 2
+	$(LABGRID)/pytest labgrid
 
 quick: .venv/dev
 	$(BIN)/pytest -q -n 2 -m "not slow and not foreign"
@@ -23,10 +26,11 @@ quick: .venv/dev
 foreign: .venv/dev
 	$(BIN)/pytest -m foreign
 
-lint: .venv/dev
+lint: .venv/dev .venv/labgrid/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/pyright -p labgrid
 	$(BIN)/lint-imports
 
 .venv/runtime: pyproject.toml .ci/venv
@@ -36,6 +40,12 @@ lint: .venv/dev
 
 .venv/dev: .venv/runtime
 	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+.venv/labgrid/ready: labgrid/pyproject.toml .venv/runtime
+	$(BIN)/python -m venv .venv/labgrid
+	$(LABGRID)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(LABGRID)/pip install --quiet --editable labgrid --group labgrid/pyproject.toml:dev
 	touch $@
 
 clean:

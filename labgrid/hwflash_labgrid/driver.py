@@ -58,8 +58,8 @@ class HwflashDriver(Driver, BootstrapProtocol):
     board: str | None = attr.ib(default=None, validator=optional(instance_of(str)))
     query: str = attr.ib(default="", validator=instance_of(str))
     options: list[str] = attr.ib(factory=list, validator=instance_of(list))
-    timeout: float = attr.ib(default=3600.0, converter=float)
-    stop_timeout: float = attr.ib(default=60.0, converter=float)
+    timeout: float = attr.ib(default=3600.0, validator=instance_of((int, float)))
+    stop_timeout: float = attr.ib(default=60.0, validator=instance_of((int, float)))
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -72,7 +72,7 @@ class HwflashDriver(Driver, BootstrapProtocol):
     @step()
     def probe(self) -> dict[str, Any]:
         """What chip it is: hwflash's result, with ``part``, ``jedec_id``, ``size`` and more."""
-        return self._chip("probe")
+        return self._chip("probe")[0]
 
     @Driver.check_active
     @step(args=["filename"])
@@ -87,13 +87,13 @@ class HwflashDriver(Driver, BootstrapProtocol):
             if self.image is None or self._config is None:
                 raise HwflashError("labgrid.image", "no image is named")
             filename = str(self._config.get_image_path(self.image))
-        return self._chip("write", "--yes", image=filename)
+        return self._chip("write", "--yes", image=filename)[0]
 
     @Driver.check_active
     @step(args=["filename", "words"])
     def write(self, filename: str, *words: str) -> dict[str, Any]:
         """Write a file with options of ``hwflash write``, such as ``"--at", "0x10000"``."""
-        return self._chip("write", "--yes", *words, image=filename)
+        return self._chip("write", "--yes", *words, image=filename)[0]
 
     @Driver.check_active
     @step(args=["filename", "words"])
@@ -103,7 +103,7 @@ class HwflashDriver(Driver, BootstrapProtocol):
         Raises:
             HwflashError: ``differs``; ``result["mismatches"]`` says where.
         """
-        return self._chip("verify", *words, image=filename)
+        return self._chip("verify", *words, image=filename)[0]
 
     @Driver.check_active
     @step(args=["filename", "words"])
@@ -113,7 +113,7 @@ class HwflashDriver(Driver, BootstrapProtocol):
         The file is written when all of it is here, as hwflash hashed it.
         """
         wanted = () if "--format" in words else ("--format", "raw")
-        result, data = self._run("read", *wanted, *words, get=True)
+        result, data = self._chip("read", *wanted, *words, get=True)
         if "raw" in (*wanted, *words) and hashlib.sha256(data).hexdigest() != result["sha256"]:
             raise HwflashError("labgrid.bad-answer", f"{len(data)} bytes came with another hash")
         Path(filename).write_bytes(data)
@@ -127,13 +127,13 @@ class HwflashDriver(Driver, BootstrapProtocol):
         Args:
             job: its name in the journal (`HwflashError.job`); None for the only one there.
         """
-        return self._chip("write", "--yes", "--resume", *([job] if job else []))
+        return self._chip("write", "--yes", "--resume", *([job] if job else []))[0]
 
     @Driver.check_active
     @step(args=["backup"])
     def restore(self, backup: str) -> dict[str, Any]:
         """Write a backup back: ``result["backup"]`` of a write, a path where hwflash runs."""
-        return self._chip("write", "--yes", "--restore", backup)
+        return self._chip("write", "--yes", "--restore", backup)[0]
 
     @Driver.check_active
     @step()
@@ -166,8 +166,8 @@ class HwflashDriver(Driver, BootstrapProtocol):
         return self._vars("set", name, "--yes", "--hex", value.hex(), *words)
 
     @Driver.check_active
-    @step(args=["words"])
-    def run(self, *words: str) -> dict[str, Any]:
+    @step(args=["command", "words"])
+    def run(self, command: str, *words: str) -> dict[str, Any]:
         """Any command of hwflash with ``--json``; no programmer is added.
 
         Returns:
@@ -176,7 +176,7 @@ class HwflashDriver(Driver, BootstrapProtocol):
         Raises:
             HwflashError: it failed, differed, or could not be run.
         """
-        return self._run(*words, chip=False)[0]
+        return self._run([command, *words])[0]
 
     @property
     def url(self) -> str:
@@ -198,33 +198,30 @@ class HwflashDriver(Driver, BootstrapProtocol):
     def _resource(self) -> Any:
         return self.programmer  # type: ignore[attr-defined] - set by the binding
 
-    def _chip(self, *words: str, image: str | None = None) -> dict[str, Any]:
-        return self._run(*words, image=image)[0]
+    def _chip(
+        self, *words: str, image: str | None = None, get: bool = False
+    ) -> tuple[dict[str, Any], bytes]:
+        return self._run([*words, "-p", self.url, *self._more()], image, get)
 
     def _vars(self, verb: str, *words: str) -> dict[str, Any]:
-        return self._run("vars", verb, self.url, *words, source=True)[0]
+        return self._run(["vars", verb, self.url, *words, *self._more()])[0]
+
+    def _more(self) -> list[str]:
+        board = self.board or programmer(self._resource).board
+        return [*(["-b", board] if board else []), *self.options]
 
     def _run(
-        self,
-        *words: str,
-        image: str | None = None,
-        get: bool = False,
-        chip: bool = True,
-        source: bool = False,
+        self, words: list[str], image: str | None = None, get: bool = False
     ) -> tuple[dict[str, Any], bytes]:
+        """The result of a command, and the file that it wrote if we are to ``get`` one."""
         require_ours(self._resource)
         found = programmer(self._resource)
-        board = self.board or found.board
-        more = ["--json"]
-        if chip:
-            more += [] if source else ["-p", self.url]
-            more += ["-b", board] if board else []
-            more += self.options
         data = _content(image)
         command = remote.guarded(
-            [*environment(found, session_of(self._resource)), self.tool, *words, *more],
+            [*environment(found, session_of(self._resource)), self.tool, *words, "--json"],
             put=None if data is None else len(data),
             get=get,
+            name=Path(image or "file").name,
         )
         if found.remote:
             command = wrapped(self._resource, command)
@@ -234,7 +231,7 @@ class HwflashDriver(Driver, BootstrapProtocol):
         with _interrupted(self.logger, answer.stopped):
             return self._judge(words, answer), answer.data
 
-    def _judge(self, words: tuple[str, ...], answer: remote.Answer) -> dict[str, Any]:
+    def _judge(self, words: list[str], answer: remote.Answer) -> dict[str, Any]:
         """The result of a run, or what it means that there is none."""
         changing = words[0] in _CHANGING and " ".join(words[:2]) not in _READING
         chip = UNKNOWN if changing else UNCHANGED

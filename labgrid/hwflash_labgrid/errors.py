@@ -31,7 +31,8 @@ HINTS: Final = {
     "labgrid.serial-protocol": "export the port as raw TCP, or as RawSerialPort or USBSerialPort "
     "by a labgrid exporter",
     "labgrid.still-running": "look on the computer with the programmer what hwflash is waiting for",
-    "labgrid.bad-answer": "the hwflash on the computer with the programmer may be another version",
+    "labgrid.bad-answer": "hwflash was killed on the computer with the programmer, or is a version "
+    "that has no --json",
     "labgrid.stopped": "start it again",
     "labgrid.image": "give load() a file, or name one: images: in the environment file and image: "
     "at the driver",

@@ -37,20 +37,19 @@ def require_ours(resource: Any) -> None:
     session = session_of(resource)
     if session is None:
         return
+    # Slow to import, but whoever has a session has it already.
+    from labgrid.remote.client import UserError
+
     if not session.loop.is_running():
         session.loop.run_until_complete(asyncio.sleep(_LISTEN))
     if session.stopping.is_set():
         raise HwflashError(
             "labgrid.coordinator-gone", f"the coordinator at {session.address} is gone"
         )
-    place = session.places.get(resource.parent.name) or session.get_place(resource.parent.name)
-    mine = f"{session.gethostname()}/{session.getuser()}"
-    if place.acquired != mine and mine not in place.allowed:
-        raise HwflashError(
-            "labgrid.not-acquired",
-            f"the place {place.name} is {f'of {place.acquired}' if place.acquired else 'free'} by "
-            "now, not yours",
-        )
+    try:
+        place = session.get_acquired_place(resource.parent.name)
+    except UserError as exc:
+        raise HwflashError("labgrid.not-acquired", " ".join(exc.args)) from exc
     entry = resource._remote_entry  # labgrid has no other way to ask
     if not entry.data or not entry.avail:
         raise HwflashError(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import subprocess
 import time
@@ -32,18 +33,18 @@ _CHUNK: Final = 1 << 16
 #: Lines of stderr that are kept for an error.
 _LAST: Final = 20
 
-# $1: bytes to receive, or empty. $2: "get" to send the file back. Then the command, which is given
-# the file's path as its last word.
+# $1: bytes to receive, or empty. $2: "get" to send the file back. $3: what to call the file. Then
+# the command, which is given the file's path as its last word.
 _SCRIPT: Final = r"""
-put=$1 get=$2 dir=
-shift 2
+put=$1 get=$2 name=$3 dir=
+shift 3
 trap '[ -z "$dir" ] || rm -rf "$dir"' EXIT
 trap 'exit 143' HUP INT TERM
 if [ -n "$put$get" ]; then
     dir=$(mktemp -d) || exit 124
-    [ -z "$put" ] || head -c "$put" >"$dir/file" || exit 124
-    if [ -n "$put" ] && [ "$(wc -c <"$dir/file")" -ne "$put" ]; then exit 143; fi
-    set -- "$@" "$dir/file"
+    [ -z "$put" ] || head -c "$put" >"$dir/$name" || exit 124
+    if [ -n "$put" ] && [ "$(wc -c <"$dir/$name")" -ne "$put" ]; then exit 143; fi
+    set -- "$@" "$dir/$name"
 fi
 exec 3<&0
 "$@" </dev/null 3<&- &
@@ -55,21 +56,25 @@ wait "$child"
 code=$?
 while kill -0 "$child" 2>/dev/null; do wait "$child"; code=$?; done
 kill "$watcher" 2>/dev/null
-if [ -n "$get" ] && [ "$code" -le 1 ]; then cat "$dir/file"; fi
+if [ -n "$get" ] && [ "$code" -le 1 ]; then cat "$dir/$name"; fi
 exit "$code"
 """
 
 
-def guarded(words: Sequence[str], *, put: int | None, get: bool) -> list[str]:
+def guarded(
+    words: Sequence[str], *, put: int | None = None, get: bool = False, name: str = "file"
+) -> list[str]:
     """The command that runs ``words`` under guard.
 
     Args:
         words: program and arguments.
         put: so many bytes come on standard input; their file is the last argument.
         get: the program writes a file, its last argument, which follows the output.
+        name: what messages call the file; only letters, digits, and ``._-`` of it are kept.
     """
     size = "" if put is None else str(put)
-    return ["sh", "-c", _SCRIPT, "hwflash-labgrid", size, "get" if get else "", *words]
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return ["sh", "-c", _SCRIPT, "hwflash-labgrid", size, "get" if get else "", plain, *words]
 
 
 @dataclass(frozen=True, slots=True)

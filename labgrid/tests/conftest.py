@@ -95,7 +95,7 @@ def client(running: Lab) -> Iterator[Client]:
 
 @pytest.fixture
 def at_phase(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], Any]], None]:
-    """Do something, once, when a job is in the middle of a phase."""
+    """Do something, once, when a job is in the middle of a phase, or says `task_begin`."""
 
     def install(phase: str, action: Callable[[], Any]) -> None:
         heard = Phases.heard
@@ -103,7 +103,7 @@ def at_phase(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[[], Any
 
         def listen(self: Phases, event: Any) -> None:
             heard(self, event)
-            if event["type"] == "progress" and event["phase"] == phase and todo:
+            if phase == event.get("phase", event["type"]) and todo:
                 todo.pop()()
 
         monkeypatch.setattr(Phases, "heard", listen)

@@ -112,7 +112,7 @@ def test_a_place_that_was_taken_away_is_not_written_to(
     with pytest.raises(HwflashError) as caught:
         driver.load(str(image(tmp_path, seed=2)))
     assert caught.value.code == "labgrid.not-acquired"
-    assert "the place bench is free by now" in caught.value.message
+    assert "place bench is not acquired" in caught.value.message
     assert (alpha.folder / "bench.bin").read_bytes() == pattern(SIZE, 1)
 
 
