@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from labgrid.resource.remote import RemotePlace, RemotePlaceManager
+from labgrid.resource.remote import RemotePlaceManager
 
 from hwflash_labgrid.errors import HwflashError
 
@@ -20,9 +20,7 @@ _LISTEN: Final = 0.05
 
 def session_of(resource: Any) -> Any | None:
     """The session with the coordinator; None for a resource that is not of a place."""
-    if not isinstance(resource.get_managed_parent(), RemotePlace) and not hasattr(
-        resource, "_remote_entry"
-    ):
+    if not hasattr(resource, "_remote_entry"):
         return None
     return RemotePlaceManager.get().session  # type: ignore[attr-defined]
 
@@ -54,5 +52,5 @@ def require_ours(resource: Any) -> None:
     if not entry.data or not entry.avail:
         raise HwflashError(
             "labgrid.exporter-gone",
-            f"the programmer of place {place.name} is not exported any more",
+            f"the programmer of place {place.name} is unplugged, or not exported any more",
         )
