@@ -28,6 +28,8 @@ HINTS: Final = {
     "the environment file if it is not on the PATH there: tools: {hwflash: /path/of/hwflash}",
     "labgrid.exporter-disk": "free some space in /tmp on the computer with the programmer",
     "labgrid.not-ft232h": "match the FT232H (0403:6014) in the exporter's configuration",
+    "labgrid.wrong-exporter": "start hwflash-labgrid-exporter there, not labgrid-exporter, or "
+    "export NetworkHwflashProgrammer with its host",
     "labgrid.serial-protocol": "export the port as raw TCP, or as RawSerialPort or USBSerialPort "
     "by a labgrid exporter",
     "labgrid.still-running": "look on the computer with the programmer what hwflash is waiting for",

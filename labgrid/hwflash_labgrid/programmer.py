@@ -37,15 +37,26 @@ def programmer(resource: Any) -> Programmer:
     """The programmer behind any resource that the drivers bind to.
 
     Raises:
-        HwflashError: the USB device is no FT232H (``labgrid.not-ft232h``), or the port speaks
-            telnet and nobody says which device is behind it (``labgrid.serial-protocol``).
+        HwflashError: the USB device is no FT232H (``labgrid.not-ft232h``), the port speaks telnet
+            and nobody says which device is behind it (``labgrid.serial-protocol``), or a stock
+            exporter passed on what was meant for ours (``labgrid.wrong-exporter``).
     """
+    _require_computer(resource)
     remote = isinstance(resource, NetworkResource)
     if hasattr(resource, "url"):
         return Programmer(resource.url, resource.board, resource.state_dir, remote)
     if hasattr(resource, "busnum"):
         return Programmer(_ftdi(resource), remote=remote)
     return _serprog(resource)
+
+
+def _require_computer(resource: Any) -> None:
+    """Refuse a programmer of a place that would be looked for on this computer."""
+    if hasattr(resource, "_remote_entry") and not isinstance(resource, NetworkResource):
+        raise HwflashError(
+            "labgrid.wrong-exporter",
+            f"the exporter passed on {type(resource).__name__} without its computer's name",
+        )
 
 
 def _ftdi(resource: Any) -> str:

@@ -24,7 +24,7 @@ def pattern(size: int, seed: int) -> bytes:
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A lab with one host whose programmers are simulated: bench, store and big."""
-    lab = Lab(tmp_path_factory.mktemp("lab"), ["alpha"])
+    lab = Lab(tmp_path_factory.mktemp("lab"), ["alpha", "stock"])
     environ = dict(os.environ)
     url = f"sim://w25q80dv?image={lab.folder}/served.bin"
     lab.served = free_port()
@@ -36,9 +36,20 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     )
     try:
         places = [*CHIPS, "served", "usb", "wrong", "nowhere", "telnet"]
-        lab.start_coordinator({name: ("alpha", name) for name in places})
+        lab.start_coordinator(
+            {name: ("alpha", name) for name in places}
+            | {name: ("stock", name) for name in ("plain", "mistake")}
+        )
         lab.hosts["alpha"].start_sshd()
         start_alpha(lab)
+        url = f"sim://{CHIPS['bench']}?image={lab.hosts['alpha'].folder}/plain.bin"
+        lab.hosts["stock"].start_exporter(
+            {
+                "plain": {"NetworkHwflashProgrammer": {"host": "alpha", "url": url}},
+                "mistake": {"HwflashProgrammer": {"url": url}},
+            },
+            program="labgrid-exporter",
+        )
         wait_for("the served chip", lambda: chip.said(listen))
         yield lab
     finally:

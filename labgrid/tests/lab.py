@@ -8,7 +8,6 @@ because labgrid has no other way to be told of an ssh configuration that is not 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import getpass
 import os
@@ -267,17 +266,27 @@ class Client:
 
         os.environ.update({**lab.environ, "LG_USERNAME": user})
         ResourceManager.instances.clear()  # labgrid has one session for a process
-        arguments = argparse.Namespace(place=None, allow_unmatched=False, kick=False)
-        self.session = start_session(lab.address, extra={"args": arguments})
+        self.session = start_session(lab.address)
         manager = RemotePlaceManager.get()
         manager.session, manager.loop, manager.url = self.session, self.session.loop, lab.address
         manager.env = None
 
     def acquire(self, place: str) -> None:
-        self.session.loop.run_until_complete(self.session._acquire_place(place))
+        self._ask("Acquire", place)
 
     def release(self, place: str) -> None:
-        self.session.loop.run_until_complete(self.session._release_place(place))
+        self._ask("Release", place)
+
+    def _ask(self, what: str, place: str) -> None:
+        """The coordinator's own calls; labgrid-client's are private, and differ by version."""
+        from labgrid.remote.generated import labgrid_coordinator_pb2 as messages
+
+        async def ask() -> None:
+            request = getattr(messages, f"{what}PlaceRequest")(placename=place)
+            await getattr(self.session.stub, f"{what}Place")(request)
+            await self.session.sync_with_coordinator()
+
+        self.session.loop.run_until_complete(ask())
 
     def driver(self, place: str, kind: str = "HwflashDriver", **options: Any) -> Any:
         from labgrid import Target

@@ -96,7 +96,7 @@ def test_what_hwflash_says_of_an_error_arrives(client: Client, alpha: Host, tmp_
 def test_second_client_is_refused(running: Lab, client: Client, alpha: Host) -> None:
     client.acquire("bench")
     said = running.client("-p", "bench", "acquire", code=1, LG_USERNAME="bob")
-    assert "Place bench is already acquired by desk/alice" in said
+    assert "acquired by desk/alice" in said
     # Neither can it be used without being acquired.
     with pytest.raises(Exception, match="not acquired"):
         client.driver("big")
@@ -127,6 +127,15 @@ def test_a_stock_exporters_usb_debugger(client: Client, alpha: Host) -> None:
     client.acquire("wrong")
     with pytest.raises(HwflashError, match="0403:6010, not an FT232H"):
         client.driver("wrong").probe()
+
+
+def test_a_stock_exporter_passes_our_resource_on(client: Client, alpha: Host) -> None:
+    client.acquire("plain")
+    assert client.driver("plain").probe()["part"] == "P25Q21H"
+    client.acquire("mistake")
+    with pytest.raises(HwflashError) as caught:  # it must not be looked for on this computer
+        client.driver("mistake").probe()
+    assert caught.value.code == "labgrid.wrong-exporter"
 
 
 def test_the_stock_match_rule_takes_an_ft232h() -> None:
