@@ -50,5 +50,5 @@ lint: .venv/dev .venv/labgrid/ready
 
 clean:
 	rm -rf .venv dist build demo-out .pytest_cache .ruff_cache .hypothesis .coverage htmlcov \
-	    .import_linter_cache
+	    .import_linter_cache labgrid/.pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
