@@ -8,6 +8,8 @@ SHELL := /bin/sh
 BIN := .venv/bin
 # Tests start Python hundreds of times; without compiled files each one compiles hwflash anew.
 unexport PYTHONDONTWRITEBYTECODE
+# labgrid has a venv of its own: it brings pyserial-labgrid, which would replace pyserial.
+LABGRID := .venv/labgrid/bin
 
 .PHONY: demo test quick foreign lint clean
 
@@ -15,9 +17,10 @@ demo: .venv/runtime
 	sh .ci/tools ovmf
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh
 
-test: .venv/dev
-	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev
+test: .venv/dev .venv/labgrid/ready
+	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev openssh-server
 	$(BIN)/pytest -n 2
+	$(LABGRID)/pytest labgrid
 
 quick: .venv/dev
 	$(BIN)/pytest -q -n 2 -m "not slow and not foreign"
@@ -25,10 +28,11 @@ quick: .venv/dev
 foreign: .venv/dev
 	$(BIN)/pytest -m foreign
 
-lint: .venv/dev
+lint: .venv/dev .venv/labgrid/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/pyright -p labgrid
 	$(BIN)/lint-imports
 
 .venv/runtime: pyproject.toml .ci/venv
@@ -40,7 +44,13 @@ lint: .venv/dev
 	$(BIN)/pip install --quiet --group dev
 	touch $@
 
+.venv/labgrid/ready: labgrid/pyproject.toml .venv/runtime
+	$(BIN)/python -m venv .venv/labgrid
+	$(LABGRID)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(LABGRID)/pip install --quiet --editable labgrid --group labgrid/pyproject.toml:dev
+	touch $@
+
 clean:
 	rm -rf .venv dist build demo-out .pytest_cache .ruff_cache .hypothesis .coverage htmlcov \
-	    .import_linter_cache
+	    .import_linter_cache labgrid/.pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
