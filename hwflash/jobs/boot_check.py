@@ -20,7 +20,7 @@ from hwflash.errors import HwflashError, ImageError, UsageError
 from hwflash.flash.execute import differences, read_ranges
 from hwflash.flash.plan import content_hash
 from hwflash.jobs.remember import Facts, looked, ranges_detail, variables_set
-from hwflash.jobs.rig import Rig
+from hwflash.jobs.rig import Rig, behind_a_change
 from hwflash.jobs.session import Session
 from hwflash.jobs.source import FileSource
 from hwflash.jobs.uefi_read import read_stores
@@ -156,9 +156,11 @@ def _told_of(written: WriteResult | None) -> Generator[None]:
     try:
         yield
     except HwflashError as exc:
-        if written is not None and written.executed:
-            exc.context = {**exc.context, "chip_state": WRITTEN}
-        raise
+        if written is None or not written.executed:
+            raise
+        facts = {**exc.context, "backup": str(written.backup), "chip_state": WRITTEN}
+        done = "the image was written, the boot check was not finished"
+        raise behind_a_change(exc, done, facts) from exc
 
 
 def _boot(

@@ -27,7 +27,7 @@ from hwflash.jobs.endurance_judge import FAILED, Expected, Judged, Place, judge
 from hwflash.jobs.endurance_result import Cycle, EnduranceResult, summary
 from hwflash.jobs.power_qemu import QemuSwitch
 from hwflash.jobs.remember import Facts, looked
-from hwflash.jobs.rig import Rig
+from hwflash.jobs.rig import Rig, behind_a_change
 from hwflash.jobs.write import WriteOptions, write
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, NullReporter, Progress, Reporter
@@ -139,8 +139,9 @@ def run_endurance(
     Raises:
         ImageError: there is no variable store (``uefi.no-store``), or it is not sound
             (``uefi.unhealthy``): what is lost later could not be told.
-        HwflashError: see `Rig`.
-        Interrupted: stopped on request; ``context["before"]`` is the way back.
+        HwflashError: see `Rig`; nothing was changed.
+        ChipStateUnknown: it ended between the first cycle and the last;
+            ``context["before"]`` is the way back.
     """
     began, started = time.time(), time.monotonic()
     token = LinkedToken(cancel)
@@ -165,8 +166,7 @@ def run_endurance(
             # A journal of the test's own is not what `hwflash write --resume` goes on with.
             kept = {key: exc.context[key] for key in exc.context if key not in ("resume", "backup")}
             more = {"before": str(before), "cycles": len(cycles), "chip_state": CHANGED}
-            exc.context = {**kept, **more}
-            raise
+            raise behind_a_change(exc, "the test was not finished", {**kept, **more}) from exc
     return result
 
 

@@ -7,13 +7,20 @@ refuses the one during the other.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from hwflash.console import Console
 from hwflash.console_port import open_port
-from hwflash.errors import ProgrammerAbsent, ProgrammerBusy, UsageError
+from hwflash.errors import (
+    ChipStateUnknown,
+    HwflashError,
+    ProgrammerAbsent,
+    ProgrammerBusy,
+    UsageError,
+)
 from hwflash.jobs.opening import Request
 from hwflash.jobs.power import BoardPower, PowerOptions, open_power
 from hwflash.jobs.power_qemu import QemuSwitch
@@ -26,6 +33,23 @@ if TYPE_CHECKING:
 #: How long a console that is on the board itself, and comes with its supply, may take to appear.
 APPEAR_SECONDS: Final = 10.0
 _LOOK_EVERY: Final = 0.1
+
+
+def behind_a_change(
+    error: HwflashError, done: str, facts: Mapping[str, Any]
+) -> ChipStateUnknown:
+    """A failure that came when the chip had been changed: it must not count as none.
+
+    Args:
+        error: the failure.
+        done: what was, and what was not.
+        facts: of the failure, and of the chip.
+    """
+    if isinstance(error, ChipStateUnknown):
+        error.context = dict(facts)
+        return error
+    known = {key: value for key, value in facts.items() if key not in ("code", "cause")}
+    return ChipStateUnknown(f"{done}: {error.message}", cause=error.code, **known)
 
 
 def open_console(

@@ -248,7 +248,7 @@ def interrupted(fake: FakeBoard, *words: object) -> tuple[int, str]:
         (["console", "--power", "--until", "never"], 130),
         (["console", "--power"], 0),
         (["power", "on", "--for", "60"], 130),
-        (["job", "endurance", "--window", "60", "--yes"], 130),
+        (["job", "endurance", "--window", "60", "--yes"], 6),
     ],
 )
 def test_ctrl_c_leaves_the_board_off_and_says_so(

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from fake_board import OVMF_2M, SOUND, FakeBoard, store_volume, variable
 
-from hwflash.errors import ImageError, Interrupted
+from hwflash.errors import ChipStateUnknown, ImageError, Interrupted
 from hwflash.jobs.endurance import EnduranceOptions, filling, run_endurance
 from hwflash.jobs.endurance_cut import CutPlan, Cutter, LinkedToken, plan_cut
 from hwflash.jobs.endurance_judge import Expected, Place, judge
@@ -274,9 +274,10 @@ def test_a_stop_leaves_the_board_off_and_says_the_way_back(tmp_path: Path) -> No
     fake, cancel = FakeBoard(tmp_path), CancelToken()
     (tmp_path / "out").mkdir()
     told = EnduranceOptions(50, tmp_path / "out", window=0.01, stress="boot")
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(ChipStateUnknown) as caught:
         run_endurance(fake.request(), told, QUIET, cancel, lambda _: cancel.cancel())
     assert caught.value.context["before"] == str(tmp_path / "out" / "before.bin")
     assert caught.value.context["cycles"] == 1
+    assert caught.value.context["cause"] == "interrupted"
     assert fake.switched[-1] == "off"
     fake.close()

@@ -18,6 +18,7 @@ from fake_board import OVMF_2M, PART, SOUND, FakeBoard, store_volume, variable
 
 from hwflash.boards import Console as ConsoleTable
 from hwflash.errors import (
+    ChipStateUnknown,
     EnvironmentFault,
     HwflashError,
     Interrupted,
@@ -335,9 +336,11 @@ def test_a_failure_behind_the_write_says_that_it_was_written(
     told = BootOptions(until=("x",), write=how, on_line=lambda _: cancel.cancel())
     with (
         fake.saying("hello\r\n"),
-        pytest.raises(Interrupted) as caught,
+        pytest.raises(ChipStateUnknown) as caught,
         Rig(fake.request(), QUIET, cancel) as rig,
     ):
         check_boot(rig, new, told, QUIET, cancel)
     assert "was written and verified" in str(caught.value.context["chip_state"])
+    assert caught.value.context["cause"] == "interrupted"
+    assert caught.value.context["backup"]
     assert fake.switched[-1] == "off"
