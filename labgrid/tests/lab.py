@@ -36,7 +36,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(what: str, ready: Callable[[], Any], seconds: float = 20.0) -> Any:
+def wait_for(what: str, ready: Callable[[], Any], seconds: float = 90.0) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := ready():

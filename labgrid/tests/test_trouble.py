@@ -175,7 +175,7 @@ def resumed(driver: Any) -> dict[str, Any]:
 
     On a crowded computer a page of 3 ms can take longer than hwflash's 8 ms of patience.
     """
-    for _ in range(4):
+    for _ in range(20):
         try:
             return driver.resume()
         except HwflashError as exc:
