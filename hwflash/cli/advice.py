@@ -291,7 +291,8 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "console.inaccessible": Advice("permissions", "be in the group of the port, often dialout"),
     "power.none": Advice("the board file", "give it a [power]; docs/power.md shows how"),
     "power.board-on": Advice(
-        "the board, which has its chip to itself", "`hwflash power off -b BOARD`, then try again"
+        "the board, which has its chip to itself",
+        "end the process that has switched it on, or `hwflash power off -b BOARD`; then try again",
     ),
     "power.is-off": Advice("the order of things", "switch the board on first"),
     "power.command": Advice(

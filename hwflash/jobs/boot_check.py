@@ -11,7 +11,8 @@ seen (``stay`` waits).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,9 @@ from hwflash.uefi.check import Report, check
 from hwflash.uefi.difference import Difference, compare
 from hwflash.uefi.find import Found, find_stores
 from hwflash.units import Range
+
+#: What is known of a chip after an error behind the write.
+WRITTEN = "the image was written and verified; the board may have run since"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +139,26 @@ def check_boot(
             written = write(session, targets, options.write, reporter, cancel)
             if options.write.dry_run:
                 return BootResult(None, "", written, None, Difference(), (), written.sha256)
-        before = _content(session, reporter, cancel)
-    watched, lost = _boot(rig, wanted, options, reporter)
-    with rig.session() as session:
-        after = _content(session, reporter, cancel)
-        result = _compared(rig, before, after, watched, lost, written)
-        _remember(rig, session, result, before, after, options, began, reporter)
+        with _told_of(written):
+            before = _content(session, reporter, cancel)
+    with _told_of(written):
+        watched, lost = _boot(rig, wanted, options, reporter)
+        with rig.session() as session:
+            after = _content(session, reporter, cancel)
+            result = _compared(rig, before, after, watched, lost, written)
+            _remember(rig, session, result, before, after, options, began, reporter)
     return result
+
+
+@contextmanager
+def _told_of(written: WriteResult | None) -> Generator[None]:
+    """A failure behind a write must not say that nothing was changed."""
+    try:
+        yield
+    except HwflashError as exc:
+        if written is not None and written.executed:
+            exc.context = {**exc.context, "chip_state": WRITTEN}
+        raise
 
 
 def _boot(

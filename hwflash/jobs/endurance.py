@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
-from hwflash.errors import EnvironmentFault, HwflashError, ImageError, Interrupted
+from hwflash.errors import EnvironmentFault, HwflashError, ImageError
 from hwflash.flash.execute import read_ranges
 from hwflash.jobs.boot_check import stores_in
 from hwflash.jobs.endurance_cut import CutPlan, Cutter, LinkedToken, plan_cut
@@ -46,6 +46,8 @@ Stress = Literal["shell", "boot"]
 #: Vendor of the variables that are set, and of the dead records that fill a store.
 VENDOR: Final = UUID("6b9f5a0e-3b8c-4d0e-9a43-0d6c4f0c7a11")
 ATTRIBUTES: Final = 7
+#: What is known of a chip when a test ends before its time.
+CHANGED: Final = "the variable store may not be as it was; the file 'before' has the whole chip"
 #: Variables that take turns, and the longest value: a line of the Shell carries no more.
 NAMES: Final = tuple(f"HwflashEndurance{number}" for number in range(6))
 LONGEST_VALUE: Final = 320
@@ -154,21 +156,29 @@ def run_endurance(
                 reporter.progress(Progress("cycles", number, options.cycles))
                 if on_cycle is not None:
                     on_cycle(cycles[-1])
-        except Interrupted as exc:
-            exc.context = {**exc.context, "before": str(before), "cycles": len(cycles)}
+            result = EnduranceResult(
+                rig.board.name, options.seed, tuple(cycles), options.cycles,
+                round(time.monotonic() - started, 3), before,
+            )  # fmt: skip
+            _finish(bench, result, began)
+        except HwflashError as exc:
+            # A journal of the test's own is not what `hwflash write --resume` goes on with.
+            kept = {key: exc.context[key] for key in exc.context if key not in ("resume", "backup")}
+            more = {"before": str(before), "cycles": len(cycles), "chip_state": CHANGED}
+            exc.context = {**kept, **more}
             raise
-        result = EnduranceResult(
-            rig.board.name, options.seed, tuple(cycles), options.cycles,
-            round(time.monotonic() - started, 3), before,
-        )  # fmt: skip
-        with rig.session() as session:
-            first = before.read_bytes()
-            span = bench.place.volume
-            bench.put(session, [Segment(span.address, first[span.address : span.end])])
-            facts = Facts("endurance", span.length, details=summary(result))
-            outcome = "differs" if result.lost else "ok"
-            looked(options.state, session, facts, outcome, began, reporter)
     return result
+
+
+def _finish(bench: _Bench, result: EnduranceResult, began: float) -> None:
+    """Put the store back as it was, and record the test."""
+    span, options = bench.place.volume, bench.options
+    with bench.rig.session() as session:
+        first = result.before.read_bytes()
+        bench.put(session, [Segment(span.address, first[span.address : span.end])])
+        facts = Facts("endurance", span.length, details=summary(result))
+        outcome = "differs" if result.lost else "ok"
+        looked(options.state, session, facts, outcome, began, bench.reporter)
 
 
 # --- one cycle --------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from hwflash.bus.url import ProgrammerUrl, parse_url
 from hwflash.chip import catalog
-from hwflash.errors import ImageError, UsageError
+from hwflash.errors import ChipError, ImageError, UsageError
 from hwflash.jobs.opening import Request, programmer_text
 from hwflash.progress import CancelToken, Reporter
 from hwflash.qemu import trace
@@ -58,6 +58,7 @@ class QemuSwitch:
 
     Raises:
         UsageError: another programmer, or one that keeps nothing (``power.not-simulated``).
+        ChipError: the simulated chip is not as large as the board's (``board.other-size``).
     """
 
     lasting = False
@@ -76,6 +77,15 @@ class QemuSwitch:
         url = _simulated_url(request, board)
         self.image = Path(url.options["image"]).resolve()
         self._size = catalog.load().by_name(url.target).chip.size
+        if self._size != board.flash.size:
+            raise ChipError(
+                f"board {board.name} has a chip of {board.flash.size} bytes, "
+                f"{url.target} has {self._size}",
+                code="board.other-size",
+                board=board.name,
+                expected=board.flash.size,
+                found=self._size,
+            )
         self._reporter = reporter
         self._cancel = cancel
         self._log = log

@@ -39,6 +39,7 @@ def after(wait: Callable[[], bool], then: Callable[[], None]) -> threading.Threa
 # --- power --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_on_status_and_off(bench: Bench, fake: FakeBoard) -> None:
     assert "unknown" in bench.run("power", "status", "-b", fake.file).out
     answer = bench.json("power", "on", "-b", fake.file)
@@ -266,6 +267,7 @@ def test_ctrl_c_leaves_the_board_off_and_says_so(
 # --- endurance ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_endurance_at_the_command_line(bench: Bench, fake: FakeBoard, tmp_path: Path) -> None:
     words = ["job", "endurance", "-b", fake.file, "-n", "2", "--window", "0.1"]
     assert bench.json(*words).error["code"] == "usage.job-confirm"

@@ -88,6 +88,7 @@ def recorded(count: int) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_the_phases_of_a_real_reclaim_are_told_apart_and_nothing_is_lost() -> None:
     images = recorded(40)
     (first,) = find_stores(images[0])

@@ -22,6 +22,7 @@ from hwflash.bus.pins import PinUse
 from hwflash.bus.spi import Transfer
 from hwflash.console_port import SerialPort
 from hwflash.errors import (
+    ChipError,
     EnvironmentFault,
     HwflashError,
     ImageError,
@@ -304,6 +305,17 @@ def test_a_simulated_board_needs_a_simulated_chip_that_is_kept(
     with pytest.raises(UsageError) as caught:
         open_power(request, QUIET, GO)
     assert caught.value.code == "power.not-simulated"
+
+
+def test_a_simulated_chip_of_another_size(tmp_path: Path) -> None:
+    request = Request(
+        programmer=f"sim://w25q80?image={tmp_path / 'chip.bin'}",
+        board=load_board("sim-ovmf-2m", {}),
+        environ={"HWFLASH_STATE_DIR": str(tmp_path)},
+    )
+    with pytest.raises(ChipError) as caught:
+        open_power(request, QUIET, GO)
+    assert caught.value.code == "board.other-size"
 
 
 @pytest.mark.parametrize("size", [None, 0, 1000])

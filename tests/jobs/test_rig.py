@@ -324,3 +324,20 @@ def test_another_chip_than_the_board_s(tmp_path: Path) -> None:
         check_boot(rig, [], BootOptions(until=("x",)), QUIET, GO)
     assert "on" not in fake.switched
     fake.close()
+
+
+def test_a_failure_behind_the_write_says_that_it_was_written(
+    fake: FakeBoard, tmp_path: Path
+) -> None:
+    cancel = CancelToken()
+    new = [Segment(0, store_volume())]
+    how = WriteOptions(tmp_path / "state", kind="boot")
+    told = BootOptions(until=("x",), write=how, on_line=lambda _: cancel.cancel())
+    with (
+        fake.saying("hello\r\n"),
+        pytest.raises(Interrupted) as caught,
+        Rig(fake.request(), QUIET, cancel) as rig,
+    ):
+        check_boot(rig, new, told, QUIET, cancel)
+    assert "was written and verified" in str(caught.value.context["chip_state"])
+    assert fake.switched[-1] == "off"
