@@ -17,7 +17,7 @@ def test_store_survives_power_cuts(provisioned, power, variables):
     chance = random.Random(1)
     for _ in range(CUTS):
         power.on()
-        wait(power, chance.uniform(0.5, 4.0))
+        wait(power, chance.uniform(0.5, 3.0))
         power.off()
     power.boot("Press ESC in|Shell>")
     power.off()

@@ -50,10 +50,8 @@ def test_one_line_of_the_script_and_what_the_command_says(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("words", "programmer", "code"),
     [
-        ((), "sim://nowhere", "chips.unknown-part"),
         ((), "sim://p25q21h?faults=stuck=miso-high", "chip.absent"),
         ((), "sim://p25q21h?faults=access=denied", "programmer.inaccessible"),
-        (("--hwflash-board=nowhere",), "sim://p25q21h", "usage.board"),
         (("--hwflash-board=./test_bench.py",), "sim://p25q21h", "board"),
         (("--hwflash-wait=soon",), "sim://p25q21h", "usage.bench-wait"),
     ],
@@ -188,17 +186,13 @@ def test_a_worker_for_each_programmer(desk: Desk) -> None:
                 assert flash.read(number, 4) == b"here"
     """
     url = f"sim://p25q21h?image={desk.folder}/{{worker}}.bin"
-    xdist = ("-p", "xdist.plugin", "-p", "xdist.looponfail", "-n2")
-    answer = desk.run(script, *xdist, programmer=url)
+    answer = desk.run(script, "-p", "xdist.plugin", "-p", "xdist.looponfail", "-n2", programmer=url)
     assert answer.counts == {"passed": 6}, answer.text
     used = {dict(case)["hwflash.programmer"] for case in answer.cases.values()}
     assert used == {url.replace("{worker}", name) for name in ("gw0", "gw1")}
     assert all(dict(case)["hwflash.written_sha256"] for case in answer.cases.values())
     summary = section(answer.text, "hwflash")
     assert summary.count("P25Q21H") == 2
-    one = [f"--hwflash-programmer=sim://p25q21h?image={desk.folder}/{n}.bin" for n in ("a", "b")]
-    answer = desk.run(script, *xdist[:-1], "-n3", one[1], programmer=one[0].partition("=")[2])
-    assert "worker gw2 has no programmer: 2 are named" in answer.text
 
 
 @pytest.mark.foreign

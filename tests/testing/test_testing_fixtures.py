@@ -163,8 +163,7 @@ def test_variables(desk: Desk) -> None:
         from hwflash.errors import HwflashError, UsageError
         from hwflash.testing import assert_same, assert_same_variables
 
-        @pytest.mark.slow
-def test_variables(variables, flash):
+        def test_variables(variables, flash):
             whole = flash.read()
             variables.check()
             assert variables.set("Timeout", b"\\x09\\x00").change in ("new", "updated")

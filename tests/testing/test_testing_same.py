@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from hwflash import testing
+from hwflash.boards import load_board
 from hwflash.errors import HwflashError
 from hwflash.layout.files import load_image
 from hwflash.testing import assert_same, assert_same_variables
+from hwflash.testing.reference import find_reference
 from hwflash.uefi.exchange import Variable
 from hwflash.uefi.find import find_stores
 from hwflash.uefi.window import Window
@@ -106,6 +108,16 @@ def test_a_side_without_a_store_has_no_variables_to_agree() -> None:
         assert_same_variables(STORE, b"\xff" * len(STORE))
     with pytest.raises(AssertionError, match="not both have a variable store"):
         assert_same_variables(b"\xff" * 4096, b"\xff" * 4096)
+
+
+@pytest.mark.foreign
+def test_the_reference_is_the_boards_own() -> None:
+    """Unless another is named; its template and code are the flash."""
+    board = load_board("qemu-q35-ovmf-4m")
+    name, found = find_reference(None, board)
+    assert (name, found.machine.machine) == ("reference of qemu-q35-ovmf-4m", "q35")
+    assert [(at, len(data)) for at, data in found.parts()] == [(0, board.flash.size)]
+    assert find_reference("aarch64", board)[0] == "ovmf:aarch64"
 
 
 def test_names_for_annotations() -> None:

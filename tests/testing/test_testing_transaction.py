@@ -179,9 +179,13 @@ def test_a_run_that_was_killed_is_not_forgotten(desk: Desk) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "handler"), [("SIGINT", "default_int_handler"), ("SIGTERM", "SIG_IGN")]
+    ("number", "handler", "busy"),
+    [
+        pytest.param("SIGINT", "default_int_handler", True, id="SIGINT in a write"),
+        pytest.param("SIGTERM", "SIG_IGN", False, id="SIGTERM while it waits"),
+        pytest.param("SIGTERM", "SIG_IGN", True, id="SIGTERM in a write"),
+    ],
 )
-@pytest.mark.parametrize("busy", [False, True], ids=["between", "in a write"])
 def test_interrupted(desk: Desk, number: str, handler: str, busy: bool) -> None:
     """By hand, and by CI where a shell runs pytest in the background and SIGINT is ignored."""
     old = desk.fill()
