@@ -11,14 +11,14 @@ import hashlib
 import html
 import io
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
 from hwflash import __version__
 from hwflash.errors import EnvironmentFault, UsageError
-from hwflash.jobs.history_entry import COLUMNS, PASSED, Entry
+from hwflash.jobs.history_entry import COLUMNS, Entry
+from hwflash.jobs.junit import Case, Suite, Trouble, junit_text, visible
 from hwflash.layout.files import write_atomically
 from hwflash.uefi.window import printable
 
@@ -149,47 +149,33 @@ def junit(entries: Sequence[Entry], name: str = "hwflash") -> str:
         name: of the test suite.
     """
     jobs = sorted(entries, key=lambda item: item.id)
-    counts = {
-        "tests": len(jobs),
-        "failures": sum(item.outcome in ("failed", "differs") for item in jobs),
-        "errors": sum(item.outcome not in (*PASSED, "failed", "differs") for item in jobs),
-        "skipped": 0,
-    }
-    facts = {key: str(value) for key, value in counts.items()}
-    facts["time"] = f"{sum(item.seconds for item in jobs):.6f}"
-    top = ET.Element("testsuites", {"name": visible(name), **facts})
-    facts["timestamp"] = visible((jobs[0].started or jobs[0].time).removesuffix("Z"))
-    facts["hostname"] = visible(jobs[-1].host or "")
-    suite = ET.SubElement(top, "testsuite", {"name": visible(name), **facts})
-    for item in jobs:
-        suite.append(_case(item))
-    ET.indent(top)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(top, encoding="unicode") + "\n"
+    began = (jobs[0].started or jobs[0].time).removesuffix("Z")
+    suite = Suite(name, [_case(item) for item in jobs], began, jobs[-1].host or "")
+    return junit_text(name, [suite])
 
 
-def _case(entry: Entry) -> ET.Element:
+def _case(entry: Entry) -> Case:
     unit = entry.unique_id or entry.file or entry.jedec_id or ""
-    case = ET.Element(
-        "testcase",
-        {
-            "classname": f"hwflash.{visible(entry.kind.replace(' ', '.'))}",
-            "name": visible(f"{entry.id} {entry.kind} {entry.part or 'file'} {unit}".rstrip()),
-            "time": f"{entry.seconds:.6f}",
-        },
-    )
-    properties = ET.SubElement(case, "properties")
-    for key, value in entry.as_dict().items():
-        if key != "details" and value is not None:
-            ET.SubElement(properties, "property", {"name": key, "value": visible(_cell(value))})
-    for item in variables(entry):
-        value = f"{item.get('change')} {item.get('sha256')}"
-        label = f"variable {item.get('name')} {item.get('guid')}"
-        ET.SubElement(properties, "property", {"name": visible(label), "value": visible(value)})
+    properties = [
+        (key, _cell(value))
+        for key, value in entry.as_dict().items()
+        if key != "details" and value is not None
+    ]
+    properties += [
+        (f"variable {item.get('name')} {item.get('guid')}",
+         f"{item.get('change')} {item.get('sha256')}")
+        for item in variables(entry)
+    ]  # fmt: skip
+    trouble = None
     if not entry.passed:
-        tag = "failure" if entry.outcome in ("failed", "differs") else "error"
-        attributes = {"type": visible(entry.error or entry.outcome), "message": _meaning(entry)}
-        ET.SubElement(case, tag, attributes).text = visible(str(entry.details.get("message", "")))
-    return case
+        kind = "failure" if entry.outcome in ("failed", "differs") else "error"
+        said = str(entry.details.get("message", ""))
+        trouble = Trouble(kind, entry.error or entry.outcome, _meaning(entry), said)
+    return Case(
+        f"hwflash.{entry.kind.replace(' ', '.')}",
+        f"{entry.id} {entry.kind} {entry.part or 'file'} {unit}".rstrip(),
+        entry.seconds, properties, trouble,
+    )  # fmt: skip
 
 
 # --- HTML -------------------------------------------------------------------------------------
@@ -320,12 +306,6 @@ def _safe_cell(value: Any) -> Any:
 
 
 # --- all of them ------------------------------------------------------------------------------
-
-
-def visible(text: str) -> str:
-    """Text on one line that every form can hold: what cannot be printed is escaped."""
-    # XML has no way to write these two. Ref: XML 1.0, production Char.
-    return printable(text).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
 def _cell(value: Any) -> str:
