@@ -26,6 +26,7 @@ class BootOptions:
         log: file for the console's lines with their times, or None.
         operations: write the operation log; see `Guest.operations`.
         dialect: in which words QEMU is told of the flash.
+        paused: leave the processor where it is at power-on.
         qtest: open QEMU's qtest server beside the running CPU; see `Guest.qtest`.
         extra: more words for QEMU's command line.
     """
@@ -35,6 +36,7 @@ class BootOptions:
     log: Path | None = None
     operations: bool = False
     dialect: Dialect = "drive"
+    paused: bool = False
     qtest: bool = False
     extra: tuple[str, ...] = ()
 
