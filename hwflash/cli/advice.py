@@ -352,6 +352,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "`hwflash qemu check --list` lists the checks; --with and --code choose firmware",
     ),
     "usage.fwcfg-item": Advice("the command", "`hwflash qemu fwcfg list` lists selectors"),
+    "usage.vm-guid": Advice(
+        "the command", "write it as 00112233-4455-6677-8899-aabbccddeeff"
+    ),
     "usage.qemu-template": Advice(
         "the command", "name a file of the guest's own with --vars; --make-vars copies the template"
     ),

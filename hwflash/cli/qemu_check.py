@@ -13,7 +13,7 @@ import click
 
 from hwflash.cli import params, runner
 from hwflash.cli.qemu_log import command as log_
-from hwflash.cli.qemu_machine import machine_of, machine_options
+from hwflash.cli.qemu_machine import machine_of, machine_options, vm_generation
 from hwflash.errors import HwflashError, UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def command(
     files = _Files(text, report, junit)
     runs: list[CheckRun] = []
     found = CheckReport(runs)
-    wish = _Wish(run, _guid(options["guid"]), options["fault"], options)
+    wish = _Wish(run, vm_generation(options["guid"]), options["fault"], options)
     with files.written(found):
         for check in chosen:
             wish.run_check(check, runs, asked=check.name in asked)
@@ -152,12 +152,6 @@ def _chosen(names: Sequence[str]) -> tuple[list[Check], set[str]]:
     wanted = [item for name in names for item in (ALL if name == _ALL else (name,))]
     found = [find_check(name) for name in dict.fromkeys(wanted)]
     return found or list(CHECKS.values()), set(names)
-
-
-def _guid(text: str | None) -> UUID | None:
-    from hwflash.uefi.guids import parse_guid
-
-    return None if text is None else parse_guid(text)
 
 
 @dataclass(frozen=True, slots=True)

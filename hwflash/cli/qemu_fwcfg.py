@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from hwflash.cli import params, runner
-from hwflash.cli.qemu_machine import machine_of, machine_options
+from hwflash.cli.qemu_machine import machine_of, machine_options, vm_generation
 from hwflash.errors import UsageError
 
 if TYPE_CHECKING:
@@ -168,10 +168,9 @@ def _opened(run: runner.Run, options: dict[str, Any]) -> Generator[FwCfg]:
     from hwflash.qemu.boot import Guest
     from hwflash.qemu.boot_setup import BootOptions
     from hwflash.qemu.inspector import Inspector
-    from hwflash.uefi.guids import parse_guid
 
     text: str | None = options["guid"]
-    guid = text if text in (None, "auto") else parse_guid(text)
+    guid = text if text == "auto" else vm_generation(text)
     machine = machine_of(options)
     boot = BootOptions(
         memory=options["memory"], qtest=True, paused=not options["boot"],

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import click
 
@@ -21,6 +23,8 @@ NOWHERE: Final = f"{os.devnull}/vars"
 _PACKAGES: Final = {
     "x86_64": "ovmf", "aarch64": "qemu-efi-aarch64", "arm": "qemu-efi-arm",
 }  # fmt: skip
+
+_GUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-b", "--board", type=params.BoardName(),
@@ -44,6 +48,19 @@ def machine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
+
+
+def vm_generation(text: str | None) -> UUID | None:
+    """The GUID of a VM Generation ID device, as QEMU takes it: 8-4-4-4-12 digits.
+
+    Raises:
+        UsageError: it is none (``usage.vm-guid``).
+    """
+    if text is None:
+        return None
+    if not _GUID.fullmatch(text):
+        raise UsageError(f"{text!r} is not a GUID", code="usage.vm-guid", text=text)
+    return UUID(text)
 
 
 def machine_of(options: dict[str, Any], *, secure: bool = False) -> Machine:

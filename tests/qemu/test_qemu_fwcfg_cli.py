@@ -88,7 +88,7 @@ def test_loader(words: list[str]) -> None:
         ("read 0x99999", "", "usage.fwcfg-item", 2),
         ("read 0x99", "absent", "reference.fwcfg", 8),
         ("list", "absent", "reference.fwcfg", 8),
-        ("list --guid nonsense", "", "usage.guid", 2),
+        ("list --guid nonsense", "", "usage.vm-guid", 2),
         ("list --boot", "hangs", "reference.boot-timeout", 8),
         ("read etc/e820 --by dma", "dma-error", "reference.fwcfg-dma", 8),
         ("read etc/e820 /nonexistent/folder/file", "", "environment.unwritable", 3),
