@@ -112,18 +112,6 @@ class Entry:
             return f"{self.name} {self.data.hex(' ')}".rstrip()
         return where if self.address else self.name
 
-    def keys(self) -> dict[str, object]:
-        """As JSON, without what the opcode does not have."""
-        found: dict[str, object] = {"offset": self.offset, "opcode": self.name, "text": self.text}
-        for name in ("width", "count", "address", "loops"):
-            if value := getattr(self, name):
-                found[name] = value
-        if self.data:
-            found["data"] = self.data.hex()
-        if self.name in _MASKED:
-            found |= {"value": self.value, "mask": self.mask}
-        return found
-
 
 @dataclass(frozen=True, slots=True)
 class Script:
