@@ -100,8 +100,8 @@ def command(
     """Let real firmware in QEMU judge what hwflash says and writes, and the reference itself.
 
     Without NAME every check runs that is for the machine; the NAME `all` stands for those that
-    certify a reference: pflash, variables, recovery, secure, vmgenid, s3. Nothing outside of
-    folders of their own is written; exit 8 when a check fails.
+    certify a reference: pflash, variables, recovery, secure, vmgenid, s3. Nothing is written
+    outside of folders of their own but the reports that are asked for; exit 8 when a check fails.
 
     `hwflash qemu check log FILE` reads a debug log instead, or compares two.
     """

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -18,6 +18,9 @@ from hwflash.errors import UsageError
 if TYPE_CHECKING:
     from hwflash.qemu.fwcfg import FwCfg, FwCfgFile
     from hwflash.qemu.loader import Linked
+
+#: What is read of an item that is no file.
+_ITEM_BYTES: Final = 256
 
 
 @click.group("fwcfg")
@@ -77,7 +80,7 @@ def read(
 ) -> runner.Outcome:  # fmt: skip
     """Read the file NAME into FILE (- is standard output), or dump it.
 
-    NAME may also be the number of an item, such as 0x19, of which up to 4 KiB are read.
+    NAME may also be the number of an item, such as 0x19, of which 256 bytes are read.
     """
     from hwflash.qemu.fwcfg import named
 
@@ -203,7 +206,7 @@ def _item(number: int) -> FwCfgFile:
     """An item that is no file: nothing tells its size."""
     from hwflash.qemu.fwcfg import FwCfgFile
 
-    return FwCfgFile(f"item 0x{number:04X}", number, 4096)
+    return FwCfgFile(f"item 0x{number:04X}", number, _ITEM_BYTES)
 
 
 def _content(device: FwCfg, file: FwCfgFile, way: Literal["port", "dma"] | None) -> bytes:
