@@ -18,7 +18,8 @@ demo: .venv/runtime
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh
 
 test: .venv/dev .venv/labgrid/ready
-	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev openssh-server
+	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev \
+	    openssh-server acpica-tools
 	$(BIN)/pytest -n 2
 	$(LABGRID)/pytest labgrid
 

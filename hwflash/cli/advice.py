@@ -279,6 +279,13 @@ ADVICE: Final[Mapping[str, Advice]] = {
     ),
     "reference.shell-command": Advice("the Shell command", "`help` in the Shell lists commands"),
     "reference.qemu-start": Advice("QEMU or the files", "look at what QEMU said"),
+    "reference.fwcfg-file": Advice(
+        "the name, or a device that the machine does not have",
+        "`hwflash qemu fwcfg list` lists the files; --guid adds a VM Generation ID",
+    ),
+    "reference.fwcfg": Advice("the machine", "take a q35, pc or virt machine"),
+    "reference.fwcfg-dma": Advice("QEMU", "`--by port` reads without DMA"),
+    "reference.loader": Advice("QEMU", "`hwflash qemu fwcfg read etc/table-loader` dumps it"),
     "reference": Advice(
         "the simulated reference", "try again; `hwflash doctor` checks this computer"
     ),
@@ -405,6 +412,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "usage.qemu-check": Advice(
         "the command",
         "`hwflash qemu check --list` lists the checks; --with and --code choose firmware",
+    ),
+    "usage.fwcfg-item": Advice("the command", "`hwflash qemu fwcfg list` lists selectors"),
+    "usage.vm-guid": Advice(
+        "the command", "write it as 00112233-4455-6677-8899-aabbccddeeff"
     ),
     "usage.qemu-template": Advice(
         "the command", "name a file of the guest's own with --vars; --make-vars copies the template"

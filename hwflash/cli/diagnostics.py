@@ -137,6 +137,8 @@ _HIDDEN: Final = frozenset(
 
 
 def _details(context: Mapping[str, object]) -> str:
+    from hwflash.uefi.window import printable
+
     shown: list[str] = []
     faults: list[str] = []
     for key, value in context.items():
@@ -150,7 +152,8 @@ def _details(context: Mapping[str, object]) -> str:
         elif key in ("address", "offset") and isinstance(value, int):
             shown.append(f"{key}=0x{value:06X}")
         else:
-            shown.append(f"{key}={_plain(value)}")
+            # Names from the command line, and what devices say, may hold anything.
+            shown.append(f"{key}={printable(str(_plain(value)))}")
     return ", ".join(shown) + "".join(faults)
 
 

@@ -12,6 +12,7 @@ import click
 
 from hwflash.cli import params, runner
 from hwflash.cli.qemu_check import command as check_
+from hwflash.cli.qemu_fwcfg import command as fwcfg_
 from hwflash.cli.qemu_run import command as run_
 from hwflash.errors import ImageError, UsageError
 
@@ -31,6 +32,7 @@ def command() -> None:
 
 command.add_command(run_)
 command.add_command(check_)
+command.add_command(fwcfg_)
 
 
 def _wish_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 import click
 
 from hwflash.cli import params, runner
 from hwflash.cli.qemu_log import command as log_
-from hwflash.errors import EnvironmentFault, ReferenceFailed, UsageError
+from hwflash.cli.qemu_machine import machine_of, machine_options, vm_generation
+from hwflash.errors import HwflashError, UsageError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from hwflash.boards import Board
+    from hwflash.jobs.check_report import CheckReport, CheckRun
     from hwflash.qemu.check import Check, Step
     from hwflash.qemu.machine import Machine
 
-#: A file that cannot exist: the guest then gets a copy of the template.
-_NOWHERE: Final = f"{os.devnull}/vars"
-#: Debian packages of the firmware.
-_PACKAGES: Final = {
-    "x86_64": "ovmf", "aarch64": "qemu-efi-aarch64", "arm": "qemu-efi-arm",
-}  # fmt: skip
 _FAILED: Final = 8
+#: What certifies a reference, in one word.
+_ALL: Final = "all"
 
 
 class CheckName(click.ParamType[str]):
@@ -46,10 +45,12 @@ class CheckName(click.ParamType[str]):
 
         from hwflash.qemu.check import CHECKS
 
+        known = {check.name: check.help for check in CHECKS.values()}
+        known[_ALL] = "What certifies a reference."
         return [
-            CompletionItem(check.name, help=check.help)
-            for check in CHECKS.values()
-            if check.name.startswith(incomplete)
+            CompletionItem(name, help=text)
+            for name, text in known.items()
+            if name.startswith(incomplete)
         ]
 
 
@@ -79,132 +80,187 @@ class CheckCommand(click.Command):
 @click.command("check", cls=CheckCommand)
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=CheckName())
 @click.option("--list", "listed", is_flag=True, help="List the checks, and do nothing.")
-@click.option("-b", "--board", type=params.BoardName(), help="Board whose [reference] is checked.")
-@click.option("--code", metavar="FILE", help="Firmware code. Default: found by descriptors.")
-@click.option("--template", metavar="FILE", help="Template of the variable store.")
-@click.option("--machine", "kind", default=None, help="QEMU's machine type. Default: q35.")
-@click.option("--arch", help="x86_64, i386, aarch64 or arm. Default: that of the machine.")
-@click.option("--secure", is_flag=True, help="The flash takes writes from SMM only.")
-@click.option("--with", "wanted", metavar="FEATURE", multiple=True,
-              help="Without --code and --board: firmware must have this; repeatable.")  # fmt: skip
-@click.option("--without", "unwanted", metavar="FEATURE", multiple=True,
-              help="Likewise: firmware must not have this; repeatable.")  # fmt: skip
-@click.option("--patience", type=click.FloatRange(1, 3600), default=90, show_default=True,
-              help="For a boot: guest's CPU seconds, with a fifth of the wall time.")  # fmt: skip
+@machine_options
+@click.option("--guid", metavar="GUID", help="VM Generation ID of the machine, for vmgenid and s3.")
+@click.option(
+    "--fault",
+    metavar="FAULT",
+    default="",
+    help="Break this on purpose, to see that the check notices; --list names them.",
+)
+@click.option("--text", type=params.PATH, help="Write every step, in words, to this file.")
+@click.option("--report", type=params.PATH, help="Write the same as one JSON object.")
+@click.option("--junit", type=params.PATH, help="Write the same as JUnit XML.")
 @params.json_option
 @runner.command("qemu check")
 def command(
-    run: runner.Run, names: tuple[str, ...], listed: bool, patience: float, **options: Any
-) -> runner.Outcome:
-    """Let real firmware in QEMU judge what hwflash says and writes.
+    run: runner.Run, names: tuple[str, ...], listed: bool, text: Path | None,
+    report: Path | None, junit: Path | None, **options: Any,
+) -> runner.Outcome:  # fmt: skip
+    """Let real firmware in QEMU judge what hwflash says and writes, and the reference itself.
 
-    Without NAME every check runs that is for the machine. Nothing outside of folders of their
-    own is written; exit 8 when a check fails.
+    Without NAME every check runs that is for the machine; the NAME `all` stands for those that
+    certify a reference: pflash, variables, recovery, secure, vmgenid, s3. Nothing is written
+    outside of folders of their own but the reports that are asked for; exit 8 when a check fails.
 
     `hwflash qemu check log FILE` reads a debug log instead, or compares two.
     """
-    from hwflash.qemu.check import CHECKS, Bench, find_check, run_check
+    from hwflash.jobs.check_report import CheckReport, left_out, step_keys, verdict
 
     if listed:
-        known = [{"name": check.name, "help": check.help} for check in CHECKS.values()]
-        return runner.Outcome({"known": known}, [f"{i['name']:14} {i['help']}" for i in known])
-    chosen = [find_check(name) for name in dict.fromkeys(names)] or list(CHECKS.values())
-    checks: list[dict[str, object]] = []
-    steps: list[dict[str, object]] = []
-    for check in chosen:
-        machine = _machine(check, options)
-        if check.secure and not machine.secure and not names:
-            run.console.info(f"{check.name}: left out, the flash takes writes from everywhere")
-            continue
-        code = machine.template if machine.mode == "combined" else machine.code
-        firmware = code.path if code is not None else machine.code.path
-        run.console.info(f"{check.name}: {firmware} on {machine.machine}", program=machine.program)
-        bench = Bench(machine, run.console, run.cancel, patience)
-        done = [_told(run, check, step) for step in run_check(check, bench)]
-        steps += done
-        checks.append(
-            {"name": check.name, "ok": all(step["ok"] for step in done),
-             "code": firmware, "machine": machine.machine}
+        return _listed()
+    chosen, asked = _chosen(names)
+    files = _Files(text, report, junit)
+    runs: list[CheckRun] = []
+    found = CheckReport(runs)
+    wish = _Wish(run, vm_generation(options["guid"]), options["fault"], options)
+    with files.written(found):
+        for check in chosen:
+            wish.run_check(check, runs, asked=check.name in asked)
+        found.complete = True
+    if not found.done:
+        reasons = "; ".join(f"{item.name}: {item.left_out}" for item in runs)
+        raise UsageError(f"no check is left: {reasons}", code="usage.qemu-check")
+    keys = {
+        "checks": [item.keys() for item in found.done],
+        "steps": [step_keys(item.name, step) for item in found.done for step in item.steps],
+        "left_out": left_out(found),
+        "files": files.names(),
+    }
+    lines = [verdict(found), *(f"{kind} written to {name}" for kind, name in files.names().items())]
+    return runner.Outcome(keys, lines, 0 if found.passed else _FAILED)
+
+
+def _listed() -> runner.Outcome:
+    from hwflash.qemu.check import ALL, CHECKS
+
+    known = [
+        {"name": check.name, "help": check.help, "faults": list(check.faults)}
+        for check in CHECKS.values()
+    ]
+    lines = [f"{check.name:14} {check.help}" for check in CHECKS.values()]
+    lines.append(f"{_ALL:14} {', '.join(ALL)}: what certifies a reference.")
+    lines += [f"faults of {check.name}: {', '.join(check.faults)}"
+              for check in CHECKS.values() if check.faults]  # fmt: skip
+    return runner.Outcome({"known": known}, lines)
+
+
+def _chosen(names: Sequence[str]) -> tuple[list[Check], set[str]]:
+    """The checks that names mean, and those that were asked for by their own name."""
+    from hwflash.qemu.check import ALL, CHECKS, find_check
+
+    wanted = [item for name in names for item in (ALL if name == _ALL else (name,))]
+    found = [find_check(name) for name in dict.fromkeys(wanted)]
+    return found or list(CHECKS.values()), set(names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What the command line wants of each check."""
+
+    run: runner.Run
+    guid: UUID | None
+    fault: str
+    options: dict[str, Any]
+
+    def run_check(self, check: Check, runs: list[CheckRun], *, asked: bool) -> None:
+        """Run a check, its steps told as they come; add it to the others before it begins."""
+        from hwflash.jobs.check_report import CheckRun
+
+        runs.append(found := CheckRun(check.name))
+        try:
+            self._run(check, found, asked=asked)
+        except HwflashError as exc:
+            found.error = exc
+            raise
+
+    def _run(self, check: Check, found: CheckRun, *, asked: bool) -> None:
+        from hwflash.qemu.check import Bench, run_check
+
+        console = self.run.console
+        machine = machine_of(self.options, secure=check.secure)
+        if not asked:
+            found.left_out = self._not_for(check, machine)
+        if found.left_out:
+            console.info(f"{check.name}: left out, {found.left_out}")
+            return
+        found.code, found.machine = _firmware(machine), machine.machine
+        console.info(f"{check.name}: {found.code} on {found.machine}", program=machine.program)
+        bench = Bench(
+            machine, console, self.run.cancel, self.options["patience"], guid=self.guid,
+            fault=self.fault,
         )  # fmt: skip
-    failed = [str(item["name"]) for item in checks if not item["ok"]]
-    keys = {"checks": checks, "steps": steps}
-    count = f"{len(steps)} steps, {sum(not step['ok'] for step in steps)} failed"
-    last = f"{count}: {', '.join(failed)}" if failed else count
-    return runner.Outcome(keys, [last], _FAILED if failed else 0)
+        for step in run_check(check, bench):
+            found.steps.append(step)
+            _tell(self.run, check, step)
+
+    def _not_for(self, check: Check, machine: Machine) -> str:
+        """Why a check that nobody named is not for the machine; "": it is."""
+        if check.secure and not machine.secure:
+            return "the flash takes writes from everywhere"
+        if check.families and machine.family not in check.families:
+            return f"it is about {' and '.join(check.families)}"
+        if self.fault and self.fault not in check.faults:
+            return f"it has no fault {self.fault}"
+        return ""
 
 
-def _told(run: runner.Run, check: Check, step: Step) -> dict[str, object]:
+def _firmware(machine: Machine) -> str:
+    code = machine.template if machine.mode == "combined" else machine.code
+    return code.path if code is not None else machine.code.path
+
+
+def _tell(run: runner.Run, check: Check, step: Step) -> None:
     """Print a step as soon as it is known; the same for scripts."""
-    from hwflash.uefi.window import printable
+    from hwflash.jobs.check_report import step_keys, step_lines
 
-    where, found = f"{check.name}: {step.name}", printable(step.found)
-    if step.ok:
-        run.console.data([f"ok      {where}: {found}"])
-    else:
-        expected = printable(step.expected)
-        run.console.data(
-            [f"FAILED  {where}", f"        expected: {expected}", f"        found:    {found}"]
-        )
-    keys: dict[str, object] = {
-        **asdict(step), "check": check.name, "seconds": round(step.seconds, 3)
-    }  # fmt: skip
+    run.console.data(step_lines(check.name, step))
     if run.console.json_lines:
         state = "ok" if step.ok else "failed"
-        run.console.info(f"{where}: {state}", step=keys)
-    return keys
+        keys = step_keys(check.name, step)
+        run.console.info(f"{check.name}: {step.name}: {state}", step=keys)
 
 
-# --- which machine --------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The files that reports are written to."""
 
+    text: Path | None
+    report: Path | None
+    junit: Path | None
 
-def _machine(check: Check, options: dict[str, Any]) -> Machine:
-    """The machine that the options mean; without any, the one that fits the check."""
-    from hwflash.qemu.machine import from_board, make_machine
+    def names(self) -> dict[str, str]:
+        """Those that are wanted, by what they hold."""
+        every = {"text": self.text, "report": self.report, "junit": self.junit}
+        return {kind: str(path) for kind, path in every.items() if path is not None}
 
-    board: Board | None = options["board"]
-    code: str | None = options["code"]
-    if board is not None and code:
-        raise UsageError("give one of --board and --code", code="usage.selection")
-    if options["template"] and not code:
-        raise UsageError("--template goes with --code", code="usage.selection")
-    if board is not None:
-        return from_board(board, _NOWHERE)
-    if code:
-        return make_machine(
-            code, options["template"], _NOWHERE,
-            machine=options["kind"] or "q35", architecture=options["arch"],
-            secure=options["secure"],
-        )  # fmt: skip
-    return _described(check, options)
+    @contextmanager
+    def written(self, report: CheckReport) -> Generator[None]:
+        """Write them now and at the end, also at that of a run that an error has stopped.
 
+        What is written now says that nothing has passed; it stays when hwflash is killed, and
+        shows at once that it can be written.
 
-def _described(check: Check, options: dict[str, Any]) -> Machine:
-    """Firmware by the descriptors of this computer."""
-    from hwflash.qemu.autoselect import choose, machine_for, make_wish
-    from hwflash.qemu.descriptors import read_folders, usual_folders
-    from hwflash.qemu.machine import usual_architecture
+        Raises:
+            UsageError: two of them are one file (``usage.selection``).
+            EnvironmentFault: one cannot be written (``environment.unwritable``).
+        """
+        from hwflash.jobs.check_report import json_report, junit_report, text_report
+        from hwflash.jobs.report import save_report
 
-    kind = options["kind"] or "q35"
-    wanted, unwanted = set(options["wanted"]), set(options["unwanted"])
-    selected = bool(wanted or unwanted or options["secure"] or options["kind"] or options["arch"])
-    guarded = options["secure"] or (check.secure and not selected)
-    features = {"secure-boot", "requires-smm"}
-    wanted |= features if guarded else set()
-    # Plain firmware unless something else is asked for. One with enrolled keys starts no Shell:
-    # that one is not signed.
-    unwanted |= {"enrolled-keys", *(() if guarded else features)} - wanted
-    architecture = options["arch"] or usual_architecture(kind)
-    wish = make_wish(architecture, kind, wanted=sorted(wanted), unwanted=sorted(unwanted - wanted))
-    try:
-        _, found = choose(read_folders(usual_folders()), wish)
-    except ReferenceFailed as exc:
-        package = _PACKAGES.get(architecture)
-        if options["wanted"] or package is None:
-            raise
-        raise EnvironmentFault(
-            f"{exc.message} (Debian package {package})",
-            code="environment.firmware-missing",
-            package=package,
-            **exc.context,
-        ) from exc
-    return machine_for(found, wish, _NOWHERE if found.mode != "stateless" else None)
+        names = self.names()
+        if len({Path(name).resolve() for name in names.values()}) < len(names):
+            raise UsageError("two reports would be one file", code="usage.selection")
+        makers: dict[str, Callable[[CheckReport], str]] = {
+            "text": text_report, "report": json_report, "junit": junit_report,
+        }  # fmt: skip
+
+        def write() -> None:
+            for kind, name in names.items():
+                save_report(Path(name), makers[kind](report))
+
+        write()
+        try:
+            yield
+        finally:
+            write()

@@ -34,7 +34,8 @@ def command(
 
     FILE holds the debug output of EDK2 firmware: drivers, the variable store's story, asserts.
     Logs are compared by event: addresses, line numbers and the folder of the build are no
-    difference. Exit code 1: the firmware stopped or found its store broken, or the logs differ.
+    difference. Exit code 1: the firmware stopped or found its store broken, a resume from S3 did
+    not put back what was kept for it, or the logs differ.
     """
     begun = time.perf_counter()
     log = _read(run, file, boot)
@@ -69,6 +70,7 @@ def _read(run: runner.Run, file: Path, boot: int | None) -> DebugLog:
 
 def _told(log: DebugLog, file: Path, seconds: float) -> runner.Outcome:
     """The outcome for one log by itself."""
+    from hwflash.qemu.debuglog_resume import resumes
     from hwflash.qemu.debuglog_story import is_store_problem, summary, verdicts
 
     wrong = [event for event in log.events if is_store_problem(event)]
@@ -79,8 +81,18 @@ def _told(log: DebugLog, file: Path, seconds: float) -> runner.Outcome:
         "found": "; ".join(dict.fromkeys(event.text for event in wrong)) or "none",
         "seconds": round(seconds, 6),
     }
-    keys = {**_keys(log, file), "steps": [step], "verdicts": verdicts(log.events)}
-    return runner.Outcome(keys, summary(log), int(bool(wrong)))
+    steps = [step]
+    for number, item in enumerate(resumes(log.events), 1):
+        expected = "; ".join(each.told() for each in item.kept) or "nothing was kept"
+        moved = "; ".join(each.told() for each in item.moved) or "nothing for fw_cfg"
+        name = f"resume {number} writes to fw_cfg what was kept"
+        steps.append(
+            {"name": name, "ok": not item.missing, "expected": expected, "found": moved,
+             "seconds": 0.0}
+        )  # fmt: skip
+    keys = {**_keys(log, file), "steps": steps, "verdicts": verdicts(log.events)}
+    failed = any(not item["ok"] for item in steps)
+    return runner.Outcome(keys, summary(log), int(failed))
 
 
 def _keys(log: DebugLog, file: Path) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= VALUE_WIDTH else text[: VALUE_WIDTH - 3] + "..."
 
 
-def hex_lines(data: bytes, indent: str) -> list[str]:
+def hex_lines(data: bytes, indent: str = "") -> list[str]:
     """A hex dump, 16 bytes a line, offsets within the value."""
     lines: list[str] = []
     for at in range(0, len(data), 16):

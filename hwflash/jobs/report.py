@@ -10,13 +10,13 @@ import csv
 import hashlib
 import io
 import json
-import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
 from hwflash.errors import EnvironmentFault, UsageError
-from hwflash.jobs.history_entry import COLUMNS, PASSED, Entry, inside
+from hwflash.jobs.history_entry import COLUMNS, Entry, inside
+from hwflash.jobs.junit import Case, Suite, Trouble, junit_text, visible
 from hwflash.layout.files import write_atomically
 from hwflash.uefi.window import printable
 
@@ -240,22 +240,9 @@ def junit(entries: Sequence[Entry], name: str = "hwflash") -> str:
         name: of the test suite.
     """
     jobs = tops(sorted(entries, key=lambda item: item.id))
-    counts = {
-        "tests": len(jobs),
-        "failures": sum(item.outcome in _FAILURES for item in jobs),
-        "errors": sum(item.outcome not in (*PASSED, *_FAILURES) for item in jobs),
-        "skipped": 0,
-    }
-    facts = {key: str(value) for key, value in counts.items()}
-    facts["time"] = f"{sum(item.seconds for item in jobs):.6f}"
-    top = ET.Element("testsuites", {"name": visible(name), **facts})
-    facts["timestamp"] = visible((jobs[0].started or jobs[0].time).removesuffix("Z"))
-    facts["hostname"] = visible(jobs[-1].host or "")
-    suite = ET.SubElement(top, "testsuite", {"name": visible(name), **facts})
-    for item in jobs:
-        suite.append(_case(item, _steps_of(item, entries)))
-    ET.indent(top)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(top, encoding="unicode") + "\n"
+    cases = [_case(item, _steps_of(item, entries)) for item in jobs]
+    began = (jobs[0].started or jobs[0].time).removesuffix("Z")
+    return junit_text(name, [Suite(name, cases, began, jobs[-1].host or "")])
 
 
 def _steps_of(entry: Entry, entries: Sequence[Entry]) -> list[Entry]:
@@ -263,52 +250,49 @@ def _steps_of(entry: Entry, entries: Sequence[Entry]) -> list[Entry]:
     return [item for item in entries if item.id in parts]
 
 
-def _case(entry: Entry, steps: Sequence[Entry]) -> ET.Element:
+def _case(entry: Entry, steps: Sequence[Entry]) -> Case:
     unit = entry.unique_id or entry.file or entry.jedec_id or ""
     own = unit_of([entry]) or {}
-    case = ET.Element(
-        "testcase",
-        {
-            "classname": f"hwflash.{visible(entry.kind.replace(' ', '.'))}",
-            "name": visible(
-                " ".join(
-                    filter(
-                        None,
-                        (
-                            str(entry.id),
-                            entry.kind,
-                            cell(own.get("serial")),
-                            entry.part or "file",
-                            unit,
-                        ),
-                    )
-                )
-            ),
-            "time": f"{entry.seconds:.6f}",
-        },
-    )
-    properties = ET.SubElement(case, "properties")
-    for key, value in entry.as_dict().items():
-        if key != "details" and value is not None:
-            ET.SubElement(properties, "property", {"name": key, "value": visible(cell(value))})
-    for key, value in own.items():
-        if value not in (None, [], {}):
-            name = "unit" if key == "number" else key
-            ET.SubElement(properties, "property", {"name": name, "value": visible(cell(value))})
-    for step in steps:
-        if step.backup is not None:
-            value = f"{step.backup} {step.backup_sha256}"
-            label = f"backup {step.id}"
-            ET.SubElement(properties, "property", {"name": label, "value": visible(value)})
-    for item in (each for job in (*steps, entry) for each in variables(job)):
-        value = f"{item.get('change')} {item.get('sha256')}"
-        label = f"variable {item.get('name')} {item.get('guid')}"
-        ET.SubElement(properties, "property", {"name": visible(label), "value": visible(value)})
+    words = (str(entry.id), entry.kind, cell(own.get("serial")), entry.part or "file", unit)
+    trouble = None
     if not entry.passed:
-        tag = "failure" if entry.outcome in _FAILURES else "error"
-        attributes = {"type": visible(entry.error or entry.outcome), "message": meaning(entry)}
-        ET.SubElement(case, tag, attributes).text = visible(str(entry.details.get("message", "")))
-    return case
+        kind = "failure" if entry.outcome in _FAILURES else "error"
+        said = str(entry.details.get("message", ""))
+        trouble = Trouble(kind, entry.error or entry.outcome, meaning(entry), said)
+    return Case(
+        f"hwflash.{entry.kind.replace(' ', '.')}",
+        " ".join(filter(None, words)),
+        entry.seconds,
+        _properties(entry, own, steps),
+        trouble,
+    )
+
+
+def _properties(
+    entry: Entry, own: Mapping[str, Any], steps: Sequence[Entry]
+) -> list[tuple[str, str]]:
+    found = [
+        (key, cell(value))
+        for key, value in entry.as_dict().items()
+        if key != "details" and value is not None
+    ]
+    found += [
+        ("unit" if key == "number" else key, cell(value))
+        for key, value in own.items()
+        if value not in (None, [], {})
+    ]
+    found += [
+        (f"backup {step.id}", f"{step.backup} {step.backup_sha256}")
+        for step in steps
+        if step.backup is not None
+    ]
+    found += [
+        (f"variable {item.get('name')} {item.get('guid')}",
+         f"{item.get('change')} {item.get('sha256')}")
+        for job in (*steps, entry)
+        for item in variables(job)
+    ]  # fmt: skip
+    return found
 
 
 # --- CSV --------------------------------------------------------------------------------------
@@ -337,12 +321,6 @@ def _safe_cell(value: Any) -> Any:
 
 
 # --- all of them ------------------------------------------------------------------------------
-
-
-def visible(text: str) -> str:
-    """Text on one line that every form can hold: what cannot be printed is escaped."""
-    # XML has no way to write these two. Ref: XML 1.0, production Char.
-    return printable(text).replace("\ufffe", "\\ufffe").replace("\uffff", "\\uffff")
 
 
 def cell(value: Any) -> str:

@@ -35,9 +35,7 @@ APPEAR_SECONDS: Final = 10.0
 _LOOK_EVERY: Final = 0.1
 
 
-def behind_a_change(
-    error: HwflashError, done: str, facts: Mapping[str, Any]
-) -> ChipStateUnknown:
+def behind_a_change(error: HwflashError, done: str, facts: Mapping[str, Any]) -> ChipStateUnknown:
     """A failure that came when the chip had been changed: it must not count as none.
 
     Args:

@@ -85,6 +85,7 @@ class Guest:
 
     Attributes:
         machine: the description with the copy in it.
+        options: as given.
         process: QEMU.
         qmp: its monitor.
         console: its serial port.
@@ -109,7 +110,7 @@ class Guest:
         program: str | None = None,
     ) -> None:
         options = options or BootOptions()
-        self._options = options
+        self.options = options
         self.own: Path | None = None
         self.before: bytes | None = None
         self.qtest: QtestClient | None = None
@@ -343,7 +344,8 @@ class Guest:
         undo.callback(port.close)
         self.console = Console(port, options.log, cancel)
         undo.callback(self.console.close)
-        self.qmp.execute("cont")
+        if not options.paused:
+            self.qmp.execute("cont")
 
     @contextmanager
     def _explained(self, doing: str) -> Generator[None]:

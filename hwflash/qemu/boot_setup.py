@@ -27,6 +27,7 @@ class BootOptions:
         operations: write the operation log; see `Guest.operations`.
         dialect: in which words QEMU is told of the flash.
         in_place: the guest writes to the machine's own files, not to copies.
+        paused: leave the processor where it is at power-on.
         qtest: open QEMU's qtest server beside the running CPU; see `Guest.qtest`.
         extra: more words for QEMU's command line.
     """
@@ -37,6 +38,7 @@ class BootOptions:
     operations: bool = False
     dialect: Dialect = "drive"
     in_place: bool = False
+    paused: bool = False
     qtest: bool = False
     extra: tuple[str, ...] = ()
 

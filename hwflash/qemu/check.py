@@ -17,12 +17,13 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Final, cast
+from uuid import UUID
 
 from hwflash.errors import EnvironmentFault, HwflashError, ReferenceFailed, UsageError
 from hwflash.progress import CancelToken, NullReporter, Reporter
 from hwflash.qemu.boot import BOOT_SECONDS, Guest
 from hwflash.qemu.boot_setup import BootOptions, make_folder, read_file, unwritable
-from hwflash.qemu.machine import FlashFile, Machine
+from hwflash.qemu.machine import Family, FlashFile, Machine
 from hwflash.qemu.pflash import require_startable
 from hwflash.qemu.shell import Shell
 from hwflash.uefi.find import Found, find_stores
@@ -61,6 +62,42 @@ def equal(name: str, expected: object, found: object) -> Step:
     return Step(name, expected == found, str(expected), str(found))
 
 
+class CheckEnded(ReferenceFailed):
+    """A check cannot go on behind a step that failed.
+
+    Attributes:
+        step: that step.
+    """
+
+    code = "reference.check"
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(f"{step.name}: {step.found}")
+        self.step = step
+
+
+@contextmanager
+def needed(name: str, expected: str) -> Generator[None]:
+    """Look at something without which the check cannot go on.
+
+    Args:
+        name: of the step that has failed when the guest, or what it left, is not as needed.
+        expected: in words.
+
+    Raises:
+        CheckEnded: instead of the errors that are the guest's doing.
+    """
+    try:
+        yield
+    except CheckEnded:
+        raise
+    except HwflashError as exc:
+        if not _of_guest(exc):
+            raise
+        found = f"{exc.message} ({exc.code})"
+        raise CheckEnded(Step(name, False, expected, found)) from exc
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What a check works with.
@@ -72,6 +109,8 @@ class Bench:
         patience: seconds of the guest's clock for a boot, see `GuestProcess.guest_seconds`.
         program: the QEMU program; None: that of the machine.
         start: makes a guest; a test has its own.
+        guid: VM Generation ID of the machine; None: one of the check's own.
+        fault: what is broken on purpose, one of the check's `Check.faults`; "": nothing.
     """
 
     machine: Machine
@@ -80,6 +119,8 @@ class Bench:
     patience: float = BOOT_SECONDS
     program: str | None = None
     start: Callable[..., Guest] = Guest
+    guid: UUID | None = None
+    fault: str = ""
 
     def template(self) -> bytes:
         """Content of the unit that guests write to, as a new guest finds it.
@@ -189,12 +230,16 @@ class Check:
         help: what it is about, in one line.
         place: ``module:function``, loaded when it runs.
         secure: it is about firmware that guards its flash by SMM; else any firmware will do.
+        faults: what can be broken on purpose, to see that it is noticed.
+        families: the machines it is about; none: all. On others it fails.
     """
 
     name: str
     help: str
     place: str
     secure: bool = False
+    faults: tuple[str, ...] = ()
+    families: tuple[Family, ...] = ()
 
     def load(self) -> Function:
         """Its function."""
@@ -247,8 +292,25 @@ CHECKS: Final[dict[str, Check]] = {
             "Destroyed header fields: what the firmware does, what hwflash said, what it repairs.",
             "hwflash.qemu.check_headers:headers",
         ),
+        Check(
+            "vmgenid",
+            "fw_cfg, ACPI linker/loader and VM Generation ID, from QEMU to the guest's memory.",
+            "hwflash.qemu.check_vmgenid:vmgenid",
+            faults=("no-device", "no-dma", "other-guid", "memory-byte", "table-byte"),
+            families=("q35", "i440fx"),
+        ),
+        Check(
+            "s3",
+            "Suspend and resume: what is cleared, and what the boot script puts back.",
+            "hwflash.qemu.check_s3:s3",
+            faults=("no-s3", "no-wake", "script-byte"),
+            families=("q35", "i440fx"),
+        ),
     )
 }
+
+#: What certifies a reference: the checks that ``all`` stands for, in this order.
+ALL: Final = ("pflash", "variables", "recovery", "secure", "vmgenid", "s3")
 
 
 def find_check(name: str) -> Check:
@@ -288,6 +350,13 @@ def run_check(check: Check, bench: Bench) -> Generator[Step]:
             f"the check {check.name} is for machines whose flash takes writes from SMM only",
             code="usage.qemu-check",
         )
+    if bench.fault and bench.fault not in check.faults:
+        raise UsageError(
+            f"the check {check.name} has no fault {bench.fault!r}; "
+            f"there are {', '.join(check.faults) or 'none'}",
+            code="usage.qemu-check",
+            known=list(check.faults),
+        )
     require_startable(bench.machine)
     steps, count = check.load()(bench), 0
     try:
@@ -301,6 +370,8 @@ def run_check(check: Check, bench: Bench) -> Generator[Step]:
                     raise
                 text = f"{exc.message} ({exc.code})"
                 step = Step(GUEST_STEP, False, "the guest gets through the check", text)
+                if isinstance(exc, CheckEnded):
+                    step = exc.step
                 yield replace(step, seconds=time.monotonic() - began)
                 return
             if step is None:

@@ -40,6 +40,8 @@ _CHUNK: Final = 1 << 16
 _LINE: Final = 1 << 16
 _IMAGES: Final = 4096
 _UNITS: Final = 4096
+#: Bytes of a unit, by the bits that its name has.
+_WIDTHS: Final = {8: 1, 16: 2, 32: 4, 64: 8}
 
 _RULES: Final[Mapping[str, tuple[Rule, ...]]] = {**STORE, **PLATFORM}
 # Longer markers first: some begin with others.
@@ -297,7 +299,9 @@ class _Reader:
         yield from self._pending_start()
         step = self._step
         if step is not None and len(step.data) < _UNITS:
-            self._step = replace(step, data=(*step.data, (facts["address"], facts["data"])))
+            width = _WIDTHS.get(facts["bits"], 1)
+            data = (*step.data, (facts["address"], facts["data"]))
+            self._step = replace(step, width=width, data=data)
 
 
 _ACTIONS: Final[Mapping[str, Callable[[_Reader, dict[str, Any]], Iterator[Event]]]] = {

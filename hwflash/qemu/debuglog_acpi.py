@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from hwflash.qemu import boot_script, loader
 from hwflash.qemu.debuglog_events import PLACE, Event, place
 
 
@@ -24,9 +25,14 @@ class Allocate(Event):
     address: int | None = place()
 
     @property
+    def command(self) -> loader.Allocate:
+        """The command of the script."""
+        return loader.Allocate(self.file, self.alignment, self.zone)
+
+    @property
     def text(self) -> str:
         """In words."""
-        return f"allocate {self.file}: {self.size:,} bytes, alignment {self.alignment}"
+        return f"{self.command.text}, {self.size:,} bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,16 @@ class AddPointer(Event):
     pointer_size: int
 
     @property
+    def command(self) -> loader.AddPointer:
+        """The command of the script."""
+        return loader.AddPointer(
+            self.pointer_file, self.pointee_file, self.pointer_offset, self.pointer_size
+        )
+
+    @property
     def text(self) -> str:
         """In words."""
-        where = f"{self.pointer_file}[0x{self.pointer_offset:X}]"
-        return f"add the address of {self.pointee_file} to {where}, {self.pointer_size} bytes"
+        return self.command.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +69,14 @@ class AddChecksum(Event):
     length: int
 
     @property
+    def command(self) -> loader.AddChecksum:
+        """The command of the script."""
+        return loader.AddChecksum(self.file, self.result_offset, self.start, self.length)
+
+    @property
     def text(self) -> str:
         """In words."""
-        covered = f"0x{self.start:X}+0x{self.length:X}"
-        return f"checksum of {self.file}[{covered}] at 0x{self.result_offset:X}"
+        return self.command.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +99,17 @@ class WritePointer(Event):
     pointee_offset: int | None = None
 
     @property
+    def command(self) -> loader.WritePointer:
+        """The command of the script."""
+        return loader.WritePointer(
+            self.pointer_file, self.pointee_file, self.pointer_offset, self.pointee_offset,
+            self.pointer_size,
+        )  # fmt: skip
+
+    @property
     def text(self) -> str:
         """In words."""
-        offset = f"+0x{self.pointee_offset:X}" if self.pointee_offset is not None else ""
-        where = f"{self.pointer_file}[0x{self.pointer_offset:X}]"
-        return f"write the address of {self.pointee_file}{offset} to {where}"
+        return self.command.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +148,7 @@ class BootScriptStep(Event):
         mask: of a poll: the bits looked at.
         value: of a poll: what they must be.
         information: bytes of an INFORMATION opcode.
+        width: bytes of a unit that is written.
         address: in memory or PCI space; of a poll too.
         data: (address, value) of each unit; holds addresses of its own.
         script: address of the opcode in the script.
@@ -138,9 +161,26 @@ class BootScriptStep(Event):
     mask: int | None = None
     value: int | None = None
     information: bytes | None = None
+    width: int | None = None
     address: int | None = place()
     data: tuple[tuple[int, int], ...] = field(default=(), metadata=PLACE)
     script: int | None = place()
+
+    @property
+    def entry(self) -> boot_script.Entry:
+        """The entry of the script, as far as the log tells it."""
+        width = self.width or 1
+        data = b"".join(
+            (value & (1 << 8 * width) - 1).to_bytes(width, "little") for _, value in self.data
+        )
+        places = [address for address, _ in self.data]
+        first = places[0] if places else self.address or 0
+        return boot_script.Entry(
+            self.script or 0, self.opcode, width, len(self.data),
+            first if self.port is None else self.port,
+            data or self.information or b"", self.value or 0, self.mask or 0,
+            same_address=len(set(places)) < len(places),
+        )  # fmt: skip
 
     @property
     def text(self) -> str:

@@ -16,6 +16,10 @@ from hwflash.qemu.debuglog_rules import Rule, rule, say
 
 _Table = dict[str, tuple[Rule, ...]]
 
+_LOOKED_AT: Final = (
+    r'Process2ndPassCmdAddPointer: checking for ACPI header in "<file>" at <n:address> '
+    r"\(remaining: <n:remaining>\): "
+)
 _LOADER: Final[_Table] = {
     "ProcessCmd": (
         rule('ProcessCmdAllocate: File="<file>" Alignment=<n:alignment> Zone=<n:zone> '
@@ -33,6 +37,19 @@ _LOADER: Final[_Table] = {
     "SaveCondensedWritePointerToS3Context: ": (
         rule(r"SaveCondensedWritePointerToS3Context: <n:item>/\[<n:offset>\+<d:size>\] := "
              r"<n:address> \(<d:index>\)", acpi.CondensedPointer),
+    ),
+    "CollectAllocationsRestrictedTo32Bit: ": (
+        say("loader", "below-4g", 'CollectAllocationsRestrictedTo32Bit: restricting blob "<file>"',
+            "{file} goes below 4 GiB"),
+    ),
+    "Process2ndPassCmdAddPointer: ": (
+        say("loader", "table", _LOOKED_AT + 'found "<signature>" size <n:size>',
+            "table {signature} in {file}, {size} bytes", places="address remaining"),
+        say("loader", "opaque", _LOOKED_AT + "not found", "no table in {file} there",
+            places="address remaining"),
+        rule("Process2ndPassCmdAddPointer: .*already processed", "nothing"),
+        say("loader", "other", "Process2ndPassCmdAddPointer: <text>$", "loader: {text}",
+            places="text"),
     ),
     "InstallQemuFwCfgTables: ": (
         say("loader", "padding", "InstallQemuFwCfgTables: unknown loader command: 0x0(?!\\w)",
@@ -121,7 +138,7 @@ _S3: Final[_Table] = {
         rule(r"BootScriptInformation: (?P<information>(?:[0-9A-F]{2}(?: |$))+)", "script-facts"),
     ),
     "S3BootScriptWidthUint": (
-        rule(r"S3BootScriptWidthUint\d+ - <n:address> \(<n:data>\)", "script-data"),
+        rule(r"S3BootScriptWidthUint<d:bits> - <n:address> \(<n:data>\)", "script-data"),
         rule(r"S3BootScriptWidthUint\d+ - <n:address>", "nothing"),
     ),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 from uuid import UUID
 
@@ -31,6 +31,7 @@ from hwflash.qemu.debuglog_events import (
     Start,
     StartFailed,
 )
+from hwflash.qemu.debuglog_resume import resumes
 
 #: What a driver of the store is: the flash, fault-tolerant writes, or variables.
 Role = Literal["FVB", "FTW", "variable"]
@@ -161,7 +162,7 @@ def _drivers(events: Iterable[Event]) -> list[str]:
     return lines
 
 
-def _platform(events: Iterable[Event]) -> list[str]:
+def _platform(events: Sequence[Event]) -> list[str]:
     commands = kept = 0
     script: list[str] = []
     others: list[Event] = []
@@ -183,6 +184,9 @@ def _platform(events: Iterable[Event]) -> list[str]:
     if script:
         text = f"boot script: {', '.join(script)}"
         lines += textwrap.wrap(text, _WIDTH, subsequent_indent="  ")
+    for resume in resumes(events):
+        lines += [f"boot script for fw_cfg: {item.told()}" for item in resume.moved]
+        lines += [f"kept for S3 and not written again: {item.told()}" for item in resume.missing]
     if others:
         lines += ["platform", *_indent(_numbered(others))]
     return lines

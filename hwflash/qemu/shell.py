@@ -246,8 +246,21 @@ class Shell:
         Raises:
             ReferenceFailed: see `run`.
         """
-        self.type({"cold": "reset -c", "warm": "reset -w", "shutdown": "reset -s"}[kind])
+        self.leave({"cold": "reset -c", "warm": "reset -w", "shutdown": "reset -s"}[kind])
+
+    def leave(self, command: str) -> None:
+        """Run a command after which nobody waits for the prompt.
+
+        Raises:
+            UsageError: see `run`.
+            ReferenceFailed: the echo is not what was typed (``reference.shell-echo``).
+        """
+        self.type(command)
         self._console.send("\r")
+
+    def leave_by(self, address: int, value: int, width: int, space: MemorySpace) -> None:
+        """Write a register, as `poke` does, that stops the machine; see `leave`."""
+        self.leave(_mm(f"{address:x} {value:x}", width, space))
 
     # --- inside -------------------------------------------------------------------------
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.harness import validator
 from click.testing import CliRunner
 from fake_guest import AAVMF, CODE, LAYOUT, PLAIN, Fake
 from firmware_images import store_image
@@ -361,12 +363,22 @@ def test_a_failed_check(command: list[str], monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_list_and_bad_command_lines(bench: Bench) -> None:
     listed = run("--list")
     assert listed.exit_code == 0
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(CHECKS)
+    lines = listed.stdout.splitlines()
+    assert [line.split()[0] for line in lines[: len(CHECKS)]] == list(CHECKS)
+    assert lines[len(CHECKS)].split(":")[0].split() == [
+        "all", "pflash,", "variables,", "recovery,", "secure,", "vmgenid,", "s3"
+    ]  # fmt: skip
+    assert lines[-1] == "faults of s3: no-s3, no-wake, script-byte"
     code = bench.machine.code.path
     for words, text in (
         (["nosuch"], "no check 'nosuch'"),
         (["secure", "--code", code, "--template", code], "from SMM only"),
         (["pflash", "--template", code], "--template goes with --code"),
+        (["pflash", "--code", code, "--fault", "no-wake"], "no fault 'no-wake'"),
+        (["s3", "--code", code, "--fault", "x"], "there are no-s3, no-wake, script-byte"),
+        (["all", "--code", code, "--fault", "x"], "no check is left: pflash: it has no fault x"),
+        (["vmgenid", "--guid", "1234"], "'1234' is not a GUID"),
+        (["pflash", "--text", "same", "--junit", "./same"], "two reports would be one file"),
     ):
         answer = run(*words)
         assert answer.exit_code == 2
@@ -378,3 +390,97 @@ def test_no_firmware_names_the_package(enrolled: Path) -> None:
     error = json.loads(answer.stdout.splitlines()[-1])["error"]
     assert (answer.exit_code, error["code"]) == (3, "environment.firmware-missing")
     assert "ovmf" in error["message"]
+
+
+# --- all of them, and reports -------------------------------------------------------------------
+
+
+def _as(name: str) -> Any:
+    """A check that looks at one thing, which is well."""
+
+    def function(bench: Bench) -> Any:
+        yield equal("firmware", name, name)
+
+    return function
+
+
+@pytest.fixture
+def quick(command: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    for name, check in CHECKS.items():
+        monkeypatch.setattr(module, f"_{name}", _as(name), raising=False)
+        place = f"hwflash.qemu.check:_{name}"
+        monkeypatch.setitem(CHECKS, name, replace(check, place=place))
+    return command
+
+
+def test_all_certifies_and_leaves_out_what_is_for_others(quick: list[str], tmp_path: Path) -> None:
+    files = {kind: tmp_path / f"report.{kind}" for kind in ("text", "report", "junit")}
+    words = [word for kind, path in files.items() for word in (f"--{kind}", str(path))]
+    answer = run("all", *quick, *words, "--json")
+    result = json.loads(answer.stdout.splitlines()[-1])
+    validator().validate(result)
+    assert answer.exit_code == 0
+    assert [item["name"] for item in result["checks"]] == [
+        "pflash", "variables", "recovery", "vmgenid", "s3"
+    ]  # fmt: skip
+    assert result["left_out"] == [
+        {"name": "secure", "reason": "the flash takes writes from everywhere"}
+    ]
+    assert result["files"] == {kind: str(path) for kind, path in files.items()}
+    assert files["text"].read_text().endswith("PASSED\n")
+    assert json.loads(files["report"].read_text())["passed"] is True
+    suites = ET.parse(files["junit"]).getroot()  # noqa: S314
+    assert suites.attrib | {"time": ""} == {
+        "name": "hwflash qemu check", "tests": "6", "failures": "0", "errors": "0",
+        "skipped": "1", "time": "",
+    }  # fmt: skip
+
+
+def test_a_machine_of_another_kind(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "require_startable", lambda machine: ())
+    answer = run("all", *quick, "--machine", "virt")
+    assert answer.exit_code == 0
+    assert "vmgenid: left out, it is about q35 and i440fx" in answer.stderr
+    assert "ok      s3: firmware: s3" in run("s3", *quick, "--machine", "virt").stdout
+
+
+def test_a_run_that_is_stopped_says_so_in_its_reports(
+    quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stops(bench: Bench) -> Any:
+        assert "NOT PASSED" in (tmp_path / "report").read_text(), "it is there from the begin"
+        yield equal("one", 1, 1)
+        raise EnvironmentFault("no QEMU", code="environment.qemu-missing")
+
+    monkeypatch.setattr(module, "_variables", stops)
+    answer = run("all", *quick, "--text", str(tmp_path / "report"))
+    assert answer.exit_code == 3
+    lines = (tmp_path / "report").read_text().splitlines()
+    assert "  ERROR   no QEMU [environment.qemu-missing]" in lines
+    assert lines[-1] == "NOT PASSED"
+    assert not any(line.startswith("recovery") for line in lines)
+
+
+def test_a_fault_of_our_own_certifies_nothing(
+    quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_recovery", lambda bench: (1 / item for item in [0]))
+    answer = run("all", *quick, "--report", str(tmp_path / "report"))
+    assert answer.exit_code == 70
+    found = json.loads((tmp_path / "report").read_text())
+    assert (found["passed"], found["complete"]) == (False, False)
+    assert [item["name"] for item in found["checks"]] == ["pflash", "variables", "recovery"]
+
+
+def test_a_report_that_cannot_be_written_is_told_at_once(quick: list[str]) -> None:
+    answer = run("all", *quick, "--junit", "/nonexistent/report.xml")
+    assert (answer.exit_code, answer.stdout) == (3, "")
+
+
+def test_a_failed_step_in_all(quick: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        module, "_recovery", lambda bench: (equal("cut-1", "a", item) for item in "b")
+    )
+    answer = run("all", *quick)
+    assert answer.exit_code == 8
+    assert answer.stdout.splitlines()[-1] == "5 steps, 1 failed: recovery"

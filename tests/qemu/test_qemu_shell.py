@@ -264,6 +264,13 @@ def test_reset_does_not_wait() -> None:
     assert fake.ran == ["reset -s"]
 
 
+def test_a_register_that_stops_the_machine() -> None:
+    fake = FakeShell(RECORDED)
+    fake.hangs = True
+    opened(fake).leave_by(0x604, 0x2400, 2, "io")
+    assert fake.ran == ["mm 604 2400 -w 2 -IO -n"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
