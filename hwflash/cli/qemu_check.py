@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import click
 from hwflash.cli import params, runner
 from hwflash.cli.qemu_log import command as log_
 from hwflash.cli.qemu_machine import machine_of, machine_options, vm_generation
+from hwflash.cli.reports import require
 from hwflash.errors import HwflashError, UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hwflash.qemu.machine import Machine
 
 _FAILED: Final = 8
+_REPORTS: Final[tuple[str, ...]] = (".txt", ".json", ".xml")
 #: What certifies a reference, in one word.
 _ALL: Final = "all"
 
@@ -88,15 +90,18 @@ class CheckCommand(click.Command):
     default="",
     help="Break this on purpose, to see that the check notices; --list names them.",
 )
-@click.option("--text", type=params.PATH, help="Write every step, in words, to this file.")
-@click.option("--report", type=params.PATH, help="Write the same as one JSON object.")
-@click.option("--junit", type=params.PATH, help="Write the same as JUnit XML.")
+@click.option(
+    "--report",
+    "files",
+    multiple=True,
+    type=params.PATH,
+    help="Write every step to this file: .txt in words, .json, or .xml for JUnit; repeatable.",
+)
 @params.json_option
 @runner.command("qemu check")
 def command(
-    run: runner.Run, names: tuple[str, ...], listed: bool, text: Path | None,
-    report: Path | None, junit: Path | None, **options: Any,
-) -> runner.Outcome:  # fmt: skip
+    run: runner.Run, names: tuple[str, ...], listed: bool, files: tuple[Path, ...], **options: Any
+) -> runner.Outcome:
     """Let real firmware in QEMU judge what hwflash says and writes, and the reference itself.
 
     Without NAME every check runs that is for the machine; the NAME `all` stands for those that
@@ -110,11 +115,11 @@ def command(
     if listed:
         return _listed()
     chosen, asked = _chosen(names)
-    files = _Files(text, report, junit)
+    require(files, _REPORTS)
     runs: list[CheckRun] = []
     found = CheckReport(runs)
     wish = _Wish(run, vm_generation(options["guid"]), options["fault"], options)
-    with files.written(found):
+    with _written(files, found):
         for check in chosen:
             wish.run_check(check, runs, asked=check.name in asked)
         found.complete = True
@@ -125,9 +130,9 @@ def command(
         "checks": [item.keys() for item in found.done],
         "steps": [step_keys(item.name, step) for item in found.done for step in item.steps],
         "left_out": left_out(found),
-        "files": files.names(),
+        "reports": [str(path) for path in files],
     }
-    lines = [verdict(found), *(f"{kind} written to {name}" for kind, name in files.names().items())]
+    lines = [verdict(found), *(f"report: {path}" for path in files)]
     return runner.Outcome(keys, lines, 0 if found.passed else _FAILED)
 
 
@@ -221,46 +226,27 @@ def _tell(run: runner.Run, check: Check, step: Step) -> None:
         run.console.info(f"{check.name}: {step.name}: {state}", step=keys)
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """The files that reports are written to."""
+@contextmanager
+def _written(files: Sequence[Path], report: CheckReport) -> Generator[None]:
+    """Write reports now and at the end, also at that of a run that an error has stopped.
 
-    text: Path | None
-    report: Path | None
-    junit: Path | None
+    What is written now says that nothing has passed; it stays when hwflash is killed, and shows
+    at once that it can be written.
 
-    def names(self) -> dict[str, str]:
-        """Those that are wanted, by what they hold."""
-        every = {"text": self.text, "report": self.report, "junit": self.junit}
-        return {kind: str(path) for kind, path in every.items() if path is not None}
+    Raises:
+        EnvironmentFault: one cannot be written (``environment.unwritable``).
+    """
+    from hwflash.jobs.check_report import json_report, junit_report, text_report
+    from hwflash.jobs.report import save_report
 
-    @contextmanager
-    def written(self, report: CheckReport) -> Generator[None]:
-        """Write them now and at the end, also at that of a run that an error has stopped.
+    makers = dict(zip(_REPORTS, (text_report, json_report, junit_report), strict=True))
 
-        What is written now says that nothing has passed; it stays when hwflash is killed, and
-        shows at once that it can be written.
+    def write() -> None:
+        for path in files:
+            save_report(path, makers[path.suffix.lower()](report))
 
-        Raises:
-            UsageError: two of them are one file (``usage.selection``).
-            EnvironmentFault: one cannot be written (``environment.unwritable``).
-        """
-        from hwflash.jobs.check_report import json_report, junit_report, text_report
-        from hwflash.jobs.report import save_report
-
-        names = self.names()
-        if len({Path(name).resolve() for name in names.values()}) < len(names):
-            raise UsageError("two reports would be one file", code="usage.selection")
-        makers: dict[str, Callable[[CheckReport], str]] = {
-            "text": text_report, "report": json_report, "junit": junit_report,
-        }  # fmt: skip
-
-        def write() -> None:
-            for kind, name in names.items():
-                save_report(Path(name), makers[kind](report))
-
+    write()
+    try:
+        yield
+    finally:
         write()
-        try:
-            yield
-        finally:
-            write()

@@ -108,17 +108,21 @@ def texts(entries: Sequence[Entry], files: Sequence[Path], title: str) -> list[t
     return made
 
 
-def require(files: Sequence[Path]) -> None:
+def require(files: Sequence[Path], kinds: Sequence[str] = KINDS) -> None:
     """Refuse files that cannot be reports, before anything is done.
+
+    Args:
+        files: reports.
+        kinds: suffixes that they may have.
 
     Raises:
         UsageError: another kind of file, or one twice (``usage.selection``).
         EnvironmentFault: no such folder (``environment.unwritable``).
     """
     for path in files:
-        if path.suffix.lower() not in KINDS:
+        if path.suffix.lower() not in kinds:
             raise UsageError(
-                f"a report is a file {', '.join(KINDS)}, not {path.name}", code="usage.selection"
+                f"a report is a file {', '.join(kinds)}, not {path.name}", code="usage.selection"
             )
         if not path.absolute().parent.is_dir():
             raise EnvironmentFault(

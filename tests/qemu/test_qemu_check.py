@@ -378,7 +378,8 @@ def test_the_list_and_bad_command_lines(bench: Bench) -> None:
         (["s3", "--code", code, "--fault", "x"], "there are no-s3, no-wake, script-byte"),
         (["all", "--code", code, "--fault", "x"], "no check is left: pflash: it has no fault x"),
         (["vmgenid", "--guid", "1234"], "'1234' is not a GUID"),
-        (["pflash", "--text", "same", "--junit", "./same"], "two reports would be one file"),
+        (["pflash", "--report", "same.xml", "--report", "./same.xml"], "cannot go to one file"),
+        (["pflash", "--report", "page.html"], "a report is a file .txt, .json, .xml"),
     ):
         answer = run(*words)
         assert answer.exit_code == 2
@@ -414,8 +415,8 @@ def quick(command: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_all_certifies_and_leaves_out_what_is_for_others(quick: list[str], tmp_path: Path) -> None:
-    files = {kind: tmp_path / f"report.{kind}" for kind in ("text", "report", "junit")}
-    words = [word for kind, path in files.items() for word in (f"--{kind}", str(path))]
+    files = {kind: tmp_path / f"report.{kind}" for kind in ("txt", "json", "xml")}
+    words = [word for path in files.values() for word in ("--report", str(path))]
     answer = run("all", *quick, *words, "--json")
     result = json.loads(answer.stdout.splitlines()[-1])
     validator().validate(result)
@@ -426,10 +427,10 @@ def test_all_certifies_and_leaves_out_what_is_for_others(quick: list[str], tmp_p
     assert result["left_out"] == [
         {"name": "secure", "reason": "the flash takes writes from everywhere"}
     ]
-    assert result["files"] == {kind: str(path) for kind, path in files.items()}
-    assert files["text"].read_text().endswith("PASSED\n")
-    assert json.loads(files["report"].read_text())["passed"] is True
-    suites = ET.parse(files["junit"]).getroot()  # noqa: S314
+    assert result["reports"] == [str(path) for path in files.values()]
+    assert files["txt"].read_text().endswith("PASSED\n")
+    assert json.loads(files["json"].read_text())["passed"] is True
+    suites = ET.parse(files["xml"]).getroot()  # noqa: S314
     assert suites.attrib | {"time": ""} == {
         "name": "hwflash qemu check", "tests": "6", "failures": "0", "errors": "0",
         "skipped": "1", "time": "",
@@ -448,14 +449,14 @@ def test_a_run_that_is_stopped_says_so_in_its_reports(
     quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stops(bench: Bench) -> Any:
-        assert "NOT PASSED" in (tmp_path / "report").read_text(), "it is there from the begin"
+        assert "NOT PASSED" in (tmp_path / "report.txt").read_text(), "it is there from the begin"
         yield equal("one", 1, 1)
         raise EnvironmentFault("no QEMU", code="environment.qemu-missing")
 
     monkeypatch.setattr(module, "_variables", stops)
-    answer = run("all", *quick, "--text", str(tmp_path / "report"))
+    answer = run("all", *quick, "--report", str(tmp_path / "report.txt"))
     assert answer.exit_code == 3
-    lines = (tmp_path / "report").read_text().splitlines()
+    lines = (tmp_path / "report.txt").read_text().splitlines()
     assert "  ERROR   no QEMU [environment.qemu-missing]" in lines
     assert lines[-1] == "NOT PASSED"
     assert not any(line.startswith("recovery") for line in lines)
@@ -465,15 +466,15 @@ def test_a_fault_of_our_own_certifies_nothing(
     quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_recovery", lambda bench: (1 / item for item in [0]))
-    answer = run("all", *quick, "--report", str(tmp_path / "report"))
+    answer = run("all", *quick, "--report", str(tmp_path / "report.json"))
     assert answer.exit_code == 70
-    found = json.loads((tmp_path / "report").read_text())
+    found = json.loads((tmp_path / "report.json").read_text())
     assert (found["passed"], found["complete"]) == (False, False)
     assert [item["name"] for item in found["checks"]] == ["pflash", "variables", "recovery"]
 
 
 def test_a_report_that_cannot_be_written_is_told_at_once(quick: list[str]) -> None:
-    answer = run("all", *quick, "--junit", "/nonexistent/report.xml")
+    answer = run("all", *quick, "--report", "/nonexistent/report.xml")
     assert (answer.exit_code, answer.stdout) == (3, "")
 
 
