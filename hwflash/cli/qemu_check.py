@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hwflash.qemu.machine import Machine
 
 _FAILED: Final = 8
-_REPORTS: Final[tuple[str, ...]] = (".txt", ".json", ".xml")
+_REPORTS: Final = (".txt", ".json", ".xml")
 #: What certifies a reference, in one word.
 _ALL: Final = "all"
 
@@ -239,7 +239,7 @@ def _written(files: Sequence[Path], report: CheckReport) -> Generator[None]:
     from hwflash.jobs.check_report import json_report, junit_report, text_report
     from hwflash.jobs.report import save_report
 
-    makers = dict(zip(_REPORTS, (text_report, json_report, junit_report), strict=True))
+    makers = {".txt": text_report, ".json": json_report, ".xml": junit_report}
 
     def write() -> None:
         for path in files:
