@@ -167,7 +167,44 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "chip.timeout": Advice("the chip, its supply or its HOLD# pin", "`hwflash probe`"),
     "chip.protected": Advice(
         "the chip's protection bits",
-        "`hwflash probe` shows what is protected and by which bits",
+        "`hwflash protect status` says what is locked and how to lift it; `--lift-protection` "
+        "lifts it for this command and puts it back",
+    ),
+    "protection.refused": Advice(
+        "WP# is low, or a lock of the registers",
+        "`hwflash protect status`; raise WP# (wp= in the URL, or the board's jumper) and try again",
+    ),
+    "protection.register-locked": Advice(
+        "whoever locked the registers",
+        "`hwflash protect status` says how long; switch the board off and on where that helps",
+    ),
+    "protection.individual": Advice(
+        "locks that hwflash does not read", "another tool has to unlock this part"
+    ),
+    "protection.unknown": Advice(
+        "the chip catalog",
+        "describe the part with --chip-file (docs/chips.md), or name one with --chip",
+    ),
+    "protection.twins": Advice(
+        "parts with one id", "say which it is by the print on the chip: --chip NAME"
+    ),
+    "protection.no-volatile": Advice("the part", "leave --volatile out"),
+    "protection.no-write-command": Advice("the chip catalog", "describe the part: docs/chips.md"),
+    "protection.verify-failed": Advice(
+        "the chip, its supply or the wiring", "`hwflash protect status` shows how it is now"
+    ),
+    "protection.not-restored": Advice(
+        "cable, supply or WP#", "`hwflash write --resume` puts the protection back"
+    ),
+    "protection": Advice("the chip's protection", "`hwflash protect status`"),
+    "usage.protect-range": Advice(
+        "the part: its bits name a few ranges only",
+        "`hwflash protect status --list` lists them; --nearest takes the next one",
+    ),
+    "usage.protect-lock": Advice("the part", "`hwflash protect status` shows its bits"),
+    "usage.protect-volatile": Advice("the command", "leave --volatile out"),
+    "usage.confirm-text": Advice(
+        "the command", "what cannot be undone wants the name of the chip: --confirm PART"
     ),
     "chip.write-enable": Advice("the chip's protection, or WP#", "`hwflash probe`"),
     "chip": Advice("the chip or its wiring", "`hwflash probe`"),

@@ -20,6 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "write": ("write", "Write a file into the chip: back up, plan, confirm, write, verify."),
     "verify": ("verify", "Compare the chip with a file."),
     "erase": ("erase", "Erase the chip, or parts of it."),
+    "protect": ("protect", "Show and change what the chip itself protects against writing."),
     "chips": ("chips", "Look into the chip catalog and decode SFDP tables."),
     "boards": ("boards", "List, show and check board files."),
     "vars": ("vars", "Look at and change the UEFI variables of an image, a chip or a board."),
@@ -101,6 +102,7 @@ def _name(arguments: list[str]) -> str:
         ["keys"],
         ["qemu"],
         ["history"],
+        ["protect"],
     )
     return " ".join(words[: 2 if grouped else 1]) or "hwflash"
 

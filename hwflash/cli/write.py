@@ -191,6 +191,7 @@ def write_options(
         backup_folder=options.pop("backup_dir"),
         verify_full=options.pop("verify") == "full",
         dry_run=dry_run,
+        lift_protection=options.pop("lift_protection"),
         confirm=None if yes else _asker(run),
         named_regions=named,
         kind=run.console.command,

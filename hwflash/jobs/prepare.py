@@ -14,6 +14,7 @@ from hwflash.flash.execute import differences, read_range, read_ranges
 from hwflash.flash.plan import Plan, Window, make_plan, windows_for
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.known import from_image, report_wrong, spot_check
+from hwflash.jobs.lifting import lift_for
 from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
@@ -32,6 +33,7 @@ class WriteOptions:
         confirm: asked with the plan before anything is changed; False stops.
         named_regions: protected regions of the board that the user named.
         assume: what the chip is said to hold; spot-checked instead of read.
+        lift_protection: lift the chip's protection for the write, and put it back.
         kind: what the history calls it: ``write``, ``erase``, ``restore``.
     """
 
@@ -42,6 +44,7 @@ class WriteOptions:
     confirm: Callable[[Plan], bool] | None = None
     named_regions: frozenset[str] = frozenset()
     assume: tuple[Segment, ...] = ()
+    lift_protection: bool = False
     kind: str = "write"
 
 
@@ -202,7 +205,7 @@ def _plan(
     geometry = job.session.flash.geometry
     plan = make_plan(job.session.chip.part, geometry, windows, kept_ranges(job))
     if plan.steps:
-        job.session.require_unlocked(plan.changed)
+        lift_for(job, plan.changed)
     return windows, plan
 
 

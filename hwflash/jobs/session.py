@@ -19,6 +19,7 @@ from hwflash.errors import (
 )
 from hwflash.flash.identify import Identity, identify
 from hwflash.flash.nor import NorFlash
+from hwflash.flash.protection import ProtectionAccess
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.programmer import Programmer
@@ -72,7 +73,17 @@ class Session:
 
     def protection(self) -> ProtectionState:
         """Which bytes are locked at present."""
-        return locked(self.chip, self.flash.registers(), self.flash.block_protection())
+        return self._protection(self.chip, self.flash.registers(), self.flash.block_protection())
+
+    def _protection(
+        self, chip: Chip, registers: dict[int, int], bpr: bytes | None = None
+    ) -> ProtectionState:
+        """What registers lock, with the locks that registers do not tell."""
+        access = ProtectionAccess(self.flash)
+        state = locked(chip, registers, bpr, security=access.security())
+        if state.individual and chip.protection.wps is not None:
+            return locked(chip, registers, individual=access.read().individual)
+        return state
 
     def unique_id(self) -> str | None:
         """The chip's unique id in hex, or None when it has none that can be told."""
@@ -127,7 +138,7 @@ class Session:
         if self.flash.block_protection() is not None:
             return
         for chip in (self.chip, *self.identity.resolved.twins):
-            state = locked(chip, self.flash.registers(chip))
+            state = self._protection(chip, self.flash.registers(chip))
             hit = [span for span in state.ranges if any(span.overlaps(item) for item in changed)]
             if not hit:
                 continue

@@ -22,6 +22,7 @@ from hwflash.flash.steady import until_steady
 from hwflash.jobs.carry_out import begin, carry_out, supersede
 from hwflash.jobs.edit_file import names_same_file, remember_file, replace_file, write_other
 from hwflash.jobs.erase_steps import fit_erases, fold_erases
+from hwflash.jobs.lifting import lift_for
 from hwflash.jobs.prepare import (
     Job,
     Prepared,
@@ -272,7 +273,7 @@ def _prepare(
     windows = [PlanWindow(whole.address, window.data, new)]
     if steps:
         require_regions(session.board, plan.changed, job.options.named_regions)
-        session.require_unlocked(plan.changed)
+        lift_for(job, plan.changed)
         if not job.options.dry_run:
             # All of it was decided on: one wrong bit in a state byte would be a wrong decision.
             (again,) = source.read([whole], job.reporter, job.cancel)

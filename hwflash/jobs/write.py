@@ -21,8 +21,9 @@ from hwflash.flash import journal as journals
 from hwflash.flash.execute import Executor, read_ranges
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.plan import Plan, Window, content_hash, make_plan
-from hwflash.jobs.carry_out import begin, carry_out, supersede
+from hwflash.jobs.carry_out import begin, carry_out, reopen, supersede
 from hwflash.jobs.known import first_stranger, from_journal, spot_check
+from hwflash.jobs.lifting import lift_for
 from hwflash.jobs.prepare import (
     Job,
     WriteOptions,
@@ -180,6 +181,15 @@ def _resume(job: Job, record: JobRecord) -> WriteResult:
             record.plan.sha256, tuple(record.plan.changed), backup=Path(record.backup),
             seconds=session.seconds, entry=entry,
         )  # fmt: skip
+    if record.finished:  # and only its protection is not back
+        entry = carry_out(
+            job, reopen(job, record, replace(record.plan, steps=())), Path(record.backup),
+            facts_to_resume(record), lambda: None,
+        )  # fmt: skip
+        return WriteResult(
+            replace(record.plan, steps=()), True, 0, record.plan.sha256,
+            backup=Path(record.backup), seconds=session.seconds, entry=entry,
+        )  # fmt: skip
     target = record.target()
     places = [place for place, _ in target]
     contents = _content_to_resume(job, record, places)
@@ -190,14 +200,14 @@ def _resume(job: Job, record: JobRecord) -> WriteResult:
     plan = make_plan(session.chip.part, session.flash.geometry, windows, kept_ranges(job))
     backup = Path(record.backup)
     if plan.steps:
-        session.require_unlocked(plan.changed)
+        lift_for(job, plan.changed, record)
         if record.unique_id is None:
             _back_up_again(job, windows, plan)
     if options.dry_run:
         return WriteResult(plan, False, sum(p.length for p, _ in target), plan.sha256)
     if plan.steps and options.confirm is not None and not options.confirm(plan):
         raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup))
-    journal = Journal.reopen(record.folder)
+    journal = reopen(job, record, plan)
     touched = merge_ranges(record.plan.changed + plan.changed)
     mismatches, entry = _execute(
         job, plan, windows, journal, backup, touched, facts_to_resume(record)
