@@ -14,7 +14,7 @@ demo: .venv/runtime
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh
 
 test: .venv/dev
-	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev
+	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev coreboot-utils
 	$(BIN)/pytest -n 2
 
 quick: .venv/dev

@@ -10,7 +10,7 @@ Ref: W25Q128JV Rev. F §7.1; SST26VF064B DS20005119 table 5-6.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hwflash.chip.model import Chip, ProtectionStyle, RegisterBit
@@ -113,24 +113,6 @@ def choose(chip: Chip, now: Locks, wanted: Sequence[Range], *, one_time: bool = 
         more=by_range[min(more, key=_total)] if more else None,
         less=by_range[max(less, key=_total)] if less else None,
     )
-
-
-def subtract(ranges: Sequence[Range], taken: Sequence[Range]) -> list[Range]:
-    """The bytes of ``ranges`` that are in none of ``taken``."""
-    left = merge_ranges(list(ranges))
-    for hole in taken:
-        left = [piece for item in left for piece in _without(item, hole)]
-    return left
-
-
-def _without(item: Range, hole: Range) -> Iterator[Range]:
-    if not item.overlaps(hole):
-        yield item
-        return
-    if item.address < hole.address:
-        yield Range(item.address, hole.address - item.address)
-    if hole.end < item.end:
-        yield Range(hole.end, item.end - hole.end)
 
 
 def _by_block(chip: Chip, now: Locks, target: Sequence[Range]) -> Choice:

@@ -212,6 +212,21 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "board.other-size": Advice("the wrong board", "check the board, or leave out --board"),
     "board": Advice("the board file", "`hwflash boards check FILE` lists every fault"),
     "chip-file": Advice("the chip file", "see docs/chips.md for the form of chip files"),
+    "ifd.none": Advice(
+        "the image, or the wrong chip", "`hwflash layout SOURCE` shows what is there"
+    ),
+    "ifd": Advice(
+        "the flash descriptor",
+        "name regions by a layout file instead: --layout FILE; a good dump of the board helps",
+    ),
+    "fmap.none": Advice("the image", "`hwflash layout SOURCE` shows what is there"),
+    "fmap": Advice("the FMAP in the image", "name regions by a layout file instead: --layout FILE"),
+    "layout.syntax": Advice("the layout file", "a line is START:END NAME, in hexadecimal"),
+    "layout": Advice(
+        "the layout", "`hwflash layout SOURCE` shows it; `hwflash boards check FILE` for a board"
+    ),
+    "gbe": Advice("the image", "`hwflash layout SOURCE` shows where its regions are"),
+    "usage.mac": Advice("the command", "six bytes such as 00:11:22:33:44:55, not a group address"),
     "image.boot": Advice(
         "the image", "`hwflash layout FILE` says what it is; boot: takes OVMF and AAVMF"
     ),
@@ -296,7 +311,6 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "efi": Advice("the command", "firmware would refuse it too: check name, attributes and value"),
     "fvb": Advice("the chip or the image", "`hwflash vars check SOURCE`"),
     "sfdp": Advice("the file", "give raw SFDP bytes, beginning with 'SFDP'"),
-    "layout": Advice("the layout", "`hwflash boards check FILE`"),
     "qemu.image-size": Advice(
         "the image file", "name a file that does not exist, and it is made; or another model"
     ),
@@ -398,7 +412,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the layout",
         "name the protected region too (--region), or change nothing in the block it shares",
     ),
-    "usage.protected-region": Advice("the command", "name it with --region if you mean it"),
+    "usage.protected-region": Advice(
+        "the command", "name it with --region if you mean it; --all-regions means all"
+    ),
     "usage.job-confirm": Advice("the command", "`hwflash job check FILE`, then say --yes"),
     "usage.confirm": Advice("the command", "look at it with --dry-run, then say --yes"),
     "usage.resume": Advice("the command", "name one of them: `hwflash write --resume NAME`"),

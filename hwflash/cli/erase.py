@@ -38,7 +38,8 @@ def command(run: runner.Run, **options: Any) -> runner.Outcome:
     how = replace(write_options(run, options, chosen.named, piped=False), kind="erase")
     words = params.repeated(options)
     with repeatable(words), open_session(params.request(options), run.console) as session:
-        places = [part.range for part in ranges(chosen, session.chip.size, session.board)]
+        params.use_layout(session, chosen)
+        places = [part.range for part in ranges(chosen, session.chip.size, session.region)]
         run.console.begin("erase", ranges=range_keys(places))
         targets = [Segment(place.address, b"\xff" * place.length) for place in places]
         result = write(session, targets, how, run.console, run.cancel)

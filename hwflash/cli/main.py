@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "keys": ("keys", "List, enrol and remove the Secure Boot keys of a variable store."),
     "compare": ("compare", "Compare two flash contents: bytes, regions, modules, variables."),
     "layout": ("layout", "Draw the map of a firmware image: regions, volumes, addresses."),
+    "gbe": ("gbe", "Show and change the MAC address in the GbE region."),
     "qemu": ("qemu", "Describe, boot and check the simulated reference: OVMF in QEMU."),
     "job": ("job", "Check and run job files: image, variables and numbers, unit after unit."),
     "serve": ("serve", "Put a programmer behind a protocol for flashrom and other computers."),
@@ -103,6 +104,7 @@ def _name(arguments: list[str]) -> str:
         ["qemu"],
         ["history"],
         ["protect"],
+        ["gbe"],
     )
     return " ".join(words[: 2 if grouped else 1]) or "hwflash"
 

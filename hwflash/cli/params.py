@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hwflash.cli.runner import Run
     from hwflash.jobs.opening import Request
     from hwflash.jobs.selection import Image, RegionChoice, Selection
+    from hwflash.jobs.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -158,8 +159,13 @@ _PROGRAMMER_OPTIONS: list[Callable[[Any], Any]] = [
 def selection_options(function: F) -> F:
     """``--at``, ``--range`` and ``--region``; collected by `selection`."""
     function = click.option(
+        "--layout", type=PATH, metavar="FILE",
+        help="Layout file (START:END NAME a line) that says where regions are.",
+    )(function)  # fmt: skip
+    function = click.option(
         "--region", "regions", type=REGION, multiple=True,
-        help="Only this region of the board, from or to a file of its own; repeatable.",
+        help="Only this region of the layout, the board or the chip's own descriptor or map, or "
+        "the firmware volume with this GUID; from or to a file of its own; repeatable.",
     )(function)  # fmt: skip
     function = click.option(
         "--range", "range_", type=RANGE, help="Only START:LENGTH, such as 0x10000:64K."
@@ -187,6 +193,10 @@ def change_options(function: F) -> F:
 
 
 _CHANGE_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--all-regions", is_flag=True,
+        help="Protected regions, such as descriptor and management engine, may change too.",
+    ),
     click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     click.option("-n", "--dry-run", is_flag=True, help="Show the plan, change nothing."),
     click.option(
@@ -240,9 +250,20 @@ def selection(options: dict[str, Any]) -> Selection:
     """Take the selection options out of a command's options."""
     from hwflash.jobs.selection import Selection
 
-    found = Selection(options.pop("at"), options.pop("range_"), tuple(options.pop("regions")))
+    found = Selection(
+        options.pop("at"), options.pop("range_"), tuple(options.pop("regions")),
+        options.pop("layout"), options.pop("all_regions", False),
+    )  # fmt: skip
     found.check()
     return found
+
+
+def use_layout(session: Session, chosen: Selection) -> None:
+    """Take the regions from a layout file, when one was named."""
+    if chosen.layout is not None:
+        from hwflash.jobs.regions import read_layout_file
+
+        session.use_layout(read_layout_file(chosen.layout, session.chip.size))
 
 
 def require_file(file: Path | None, chosen: Selection) -> None:

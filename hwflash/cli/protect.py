@@ -43,7 +43,7 @@ _CHANGE: Final[list[Callable[[Any], Any]]] = [
 _RANGES: Final[list[Callable[[Any], Any]]] = [
     click.argument("ranges", metavar="[START:LENGTH]...", type=params.RANGE, nargs=-1),
     click.option("--region", "regions", metavar="NAME", multiple=True,
-                 help="A region of the board, instead of a range; repeatable."),
+                 help="A region of the board or the chip, instead of a range; repeatable."),
     click.option(
         "--nearest", is_flag=True,
         help="Where the chip cannot do just this: set locks more rather than less, clear less "
@@ -178,13 +178,7 @@ def lock(run: runner.Run, mode: str, **options: Any) -> runner.Outcome:
 
 
 def _regions(session: Session, names: Sequence[str]) -> list[Range]:
-    if names and session.board is None:
-        raise UsageError(
-            f"region {names[0]} needs a board that says where it is",
-            code="usage.region-board",
-            region=names[0],
-        )
-    return [session.board.region_map()[name].range for name in names] if session.board else []
+    return [session.region(name) for name in names]
 
 
 def _change(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hwflash.chip.model import ProtectionStyle
 from hwflash.chip.protection import RegisterLock, locked
-from hwflash.chip.protection_choice import Locks, choose, protection_bits, ranges_of, subtract
+from hwflash.chip.protection_choice import Locks, choose, protection_bits, ranges_of
 from hwflash.chip.registers import masks
 from hwflash.errors import (
     ChipProtected,
@@ -33,7 +33,7 @@ from hwflash.flash import journal as journals
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.protection import ProtectionAccess
 from hwflash.jobs.session import Session
-from hwflash.units import Range, merge_ranges
+from hwflash.units import Range, merge_ranges, subtract_ranges
 
 if TYPE_CHECKING:
     from hwflash.jobs.prepare import Job
@@ -141,7 +141,7 @@ def lift_for(
             return None
         return replace(left, during=now)  # nothing to lift, something to put back
     require_open(session, now)
-    wanted = subtract(ranges_of(session.chip, before), aligned)
+    wanted = subtract_ranges(ranges_of(session.chip, before), aligned)
     during = choose(session.chip, before, wanted).less
     if during is None:
         raise AssertionError("no setting locks nothing")

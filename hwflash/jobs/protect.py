@@ -15,7 +15,7 @@ from typing import Any
 
 from hwflash.chip.model import Chip, ProtectionStyle, RegisterBit
 from hwflash.chip.protection import ProtectionState, RegisterLock, locked
-from hwflash.chip.protection_choice import Locks, choose, ranges_of, settings, subtract
+from hwflash.chip.protection_choice import Locks, choose, ranges_of, settings
 from hwflash.chip.registers import masks
 from hwflash.errors import (
     ChipError,
@@ -37,7 +37,7 @@ from hwflash.jobs.lifting import (
 from hwflash.jobs.remember import Facts, chip_entry, record
 from hwflash.jobs.session import Session
 from hwflash.progress import Reporter
-from hwflash.units import Range, merge_ranges
+from hwflash.units import Range, merge_ranges, subtract_ranges
 
 
 class LockMode(StrEnum):
@@ -184,7 +184,7 @@ def clear_protection(
     """Unlock some bytes, or all; as `set_protection`."""
     access, now = _begin(session)
     _require_inside(session.chip, freed or ())
-    target = [] if freed is None else subtract(ranges_of(session.chip, now), freed)
+    target = [] if freed is None else subtract_ranges(ranges_of(session.chip, now), freed)
     return _decide(session, access, now, target, "less", options, reporter)
 
 

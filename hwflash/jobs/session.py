@@ -15,6 +15,7 @@ from hwflash.errors import (
     ChipProtected,
     ChipUnsupported,
     HwflashError,
+    ImageError,
     UsageError,
 )
 from hwflash.flash.identify import Identity, identify
@@ -23,6 +24,8 @@ from hwflash.flash.protection import ProtectionAccess
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.programmer import Programmer
+from hwflash.jobs.regions import chip_regions, volume_region
+from hwflash.layout.regions import RegionMap
 from hwflash.progress import Reporter
 from hwflash.units import Range
 
@@ -41,6 +44,7 @@ class Session:
         identity: what the chip answered.
         flash: the chip as a flash device.
         board: the board, or None.
+        layout_problem: why the chip's own descriptor could not be used, once it was looked at.
     """
 
     def __init__(self, programmer: Programmer, identity: Identity, board: Board | None) -> None:
@@ -48,6 +52,8 @@ class Session:
         self.identity = identity
         self.board = board
         self.flash = NorFlash(programmer.bus, identity.chip)
+        self._regions: RegionMap | None = None
+        self.layout_problem: ImageError | None = None
         self._started = programmer.bus.clock.now()
 
     def __enter__(self) -> Self:
@@ -70,6 +76,43 @@ class Session:
     def seconds(self) -> float:
         """Time since the chip was identified: real, or modelled on a simulated programmer."""
         return self.programmer.bus.clock.now() - self._started
+
+    def use_layout(self, regions: RegionMap) -> None:
+        """Take the regions from somewhere else than the board or the chip."""
+        self._regions = regions
+
+    def regions(self) -> RegionMap:
+        """The regions of the chip: by a layout file, the board file, or the chip itself.
+
+        Raises:
+            ImageError: the board says that the chip tells them, and it does not.
+        """
+        if self._regions is None:
+            self._regions, self.layout_problem = chip_regions(self.flash, self.board)
+        return self._regions
+
+    def region(self, name: str) -> Range:
+        """Where a region is, or a firmware volume by its GUID.
+
+        Raises:
+            UsageError: there is none of that name (``usage.region``), or nothing tells any
+                (``usage.region-board``).
+            ImageError: the chip's descriptor cannot be used.
+        """
+        found = self.regions()
+        if name not in found:
+            volume = volume_region(name, lambda: self.flash.read(0, self.chip.size))
+            if volume is not None:
+                return volume.range
+        if not found.regions:
+            if self.layout_problem is not None:
+                raise self.layout_problem
+            raise UsageError(
+                f"region {name} needs a board or a layout that says where it is",
+                code="usage.region-board",
+                region=name,
+            )
+        return found[name].range
 
     def protection(self) -> ProtectionState:
         """Which bytes are locked at present."""

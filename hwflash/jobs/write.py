@@ -32,6 +32,7 @@ from hwflash.jobs.prepare import (
     read_again,
     save_what_was_read,
 )
+from hwflash.jobs.regions import EVERY
 from hwflash.jobs.remember import (
     Facts,
     facts_to_resume,
@@ -164,7 +165,9 @@ def resume(
         Interrupted: not confirmed, nothing changed by this call.
         ChipStateUnknown: stopped or failed again.
     """
-    job = Job(session, replace(options, kind="resume"), reporter, cancel)
+    # What was named when the write began is not asked for again.
+    options = replace(options, kind="resume", named_regions=frozenset({EVERY}))
+    job = Job(session, options, reporter, cancel)
     with remembering(job):
         return _resume(job, record)
 
