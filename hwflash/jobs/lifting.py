@@ -239,16 +239,20 @@ def _put_back(job: Job, journal: Journal, access: ProtectionAccess, lift: Lift) 
 
 def pending(session: Session, state: Path) -> list[JobRecord]:
     """Unfinished writes that lifted the protection of this chip and did not put it back."""
-    own = (session.programmer.url, session.chip.jedec_id.hex())
+    jedec_id = session.chip.jedec_id.hex()
     found = [
         record
         for record in journals.unfinished_jobs(state / "jobs")
-        if record.lifted and (record.programmer, record.jedec_id) == own
+        if record.lifted and record.jedec_id == jedec_id
     ]
     if not found:
         return []
-    unique_id = session.unique_id()
-    return [record for record in found if record.unique_id == unique_id]
+    unique_id, url = session.unique_id(), session.programmer.url
+    return [
+        record
+        for record in found
+        if record.unique_id == unique_id and (unique_id is not None or record.programmer == url)
+    ]
 
 
 def _left_lifted(job: Job, record: JobRecord | None) -> Lift | None:
@@ -269,8 +273,14 @@ def _left_lifted(job: Job, record: JobRecord | None) -> Lift | None:
                 "write will",
                 job=item.name,
             )
-        if (lift := load_lift(item.folder)) is not None:
-            return lift
+        lift = load_lift(item.folder)
+        if lift is None:
+            raise ImageError(
+                f"job {item.name}: what it lifted of the chip's protection is not there any more",
+                code="journal.damaged",
+                path=str(item.folder / PROTECTION),
+            )
+        return lift
     return None
 
 

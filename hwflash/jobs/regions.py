@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from hwflash.errors import ImageError, UsageError
+from hwflash.errors import BusUnstable, ImageError, UsageError
 from hwflash.layout import fmap, ifd, textfile
 from hwflash.layout.regions import Region, RegionMap
 from hwflash.units import KIB, Range
@@ -58,6 +58,7 @@ def chip_regions(flash: NorFlash, board: Board | None) -> tuple[RegionMap, Image
     Raises:
         ImageError: the board says that the chip tells its regions, and it does not (``ifd.none``,
             ``fmap.none``), or not in a usable way.
+        BusUnstable: two reads of its start differ.
     """
     size = flash.chip.size
     kind = board.layout.kind if board is not None and board.layout is not None else None
@@ -65,17 +66,27 @@ def chip_regions(flash: NorFlash, board: Board | None) -> tuple[RegionMap, Image
         return board.region_map(), None
     if kind == "fmap":
         return _fmap(flash), None
-    if ifd.find(flash.read(0, 0x14)) is None:
+    if ifd.find(_twice(flash, 0x14)) is None:
         if kind == "ifd":
             raise ImageError("the chip has no Intel flash descriptor", code="ifd.none")
         return RegionMap((), size), None
     try:
-        found = ifd.parse(flash.read(0, ifd.DESCRIPTOR_SIZE), size)
+        found = ifd.parse(_twice(flash, ifd.DESCRIPTOR_SIZE), size)
         return ifd.region_map(found, size), None
     except ImageError as error:
         if kind == "ifd":
             raise
         return RegionMap((), size), error
+
+
+def _twice(flash: NorFlash, length: int) -> bytes:
+    """The first bytes of a chip; what protects the rest must not hang on one wrong bit."""
+    first, second = flash.read_pieces([Range(0, length), Range(0, length)])
+    if first != second:
+        raise BusUnstable(
+            "two reads of the start of the chip differ", code="chip.unstable-read", address=0
+        )
+    return first
 
 
 def image_regions(image: bytes, board: Board | None = None) -> tuple[str, RegionMap] | None:

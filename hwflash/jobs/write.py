@@ -175,6 +175,8 @@ def resume(
 def _resume(job: Job, record: JobRecord) -> WriteResult:
     session, options = job.session, job.options
     _same_chip(session, record.jedec_id, record.unique_id, record.plan.size)
+    if record.finished:
+        return _put_back_only(job, record)
     if record.ordered:
         from hwflash.jobs.uefi_resume import resume_operations
 
@@ -183,15 +185,6 @@ def _resume(job: Job, record: JobRecord) -> WriteResult:
             left, executed, sum(place.length for place in record.plan.windows),
             record.plan.sha256, tuple(record.plan.changed), backup=Path(record.backup),
             seconds=session.seconds, entry=entry,
-        )  # fmt: skip
-    if record.finished:  # and only its protection is not back
-        entry = carry_out(
-            job, reopen(job, record, replace(record.plan, steps=())), Path(record.backup),
-            facts_to_resume(record), lambda: None,
-        )  # fmt: skip
-        return WriteResult(
-            replace(record.plan, steps=()), True, 0, record.plan.sha256,
-            backup=Path(record.backup), seconds=session.seconds, entry=entry,
         )  # fmt: skip
     target = record.target()
     places = [place for place, _ in target]
@@ -226,6 +219,20 @@ def _resume(job: Job, record: JobRecord) -> WriteResult:
         seconds=session.seconds,
         entry=entry,
     )
+
+
+def _put_back_only(job: Job, record: JobRecord) -> WriteResult:
+    """The content is verified; what is left is the protection that was lifted for it."""
+    plan = replace(record.plan, steps=())
+    result = WriteResult(plan, False, 0, plan.sha256, backup=Path(record.backup))
+    job.reporter.info("only the chip's protection is left to be put back", job=record.name)
+    if job.options.dry_run:
+        return result
+    if job.options.confirm is not None and not job.options.confirm(plan):
+        raise Interrupted("not confirmed", code="interrupted.declined", backup=record.backup)
+    journal, facts = reopen(job, record, plan), facts_to_resume(record)
+    entry = carry_out(job, journal, Path(record.backup), facts, lambda: None)
+    return replace(result, executed=True, seconds=job.session.seconds, entry=entry)
 
 
 def _back_up_again(job: Job, windows: Sequence[Window], plan: Plan) -> None:

@@ -13,7 +13,8 @@ read clock, as ifdtool tells it: 20 MHz is version 1.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from hwflash.errors import ImageError
@@ -99,7 +100,8 @@ def parse(head: bytes, size: int | None = None) -> Descriptor:
 
     Args:
         head: the first 4 KiB of the flash, or more.
-        size: bytes of the flash or image; regions beyond it are a fault.
+        size: bytes of the flash or image; regions beyond it are a fault, unless it is the first
+            of the two chips that the descriptor tells of.
 
     Raises:
         ImageError: no descriptor (``ifd.none``); tables outside of it (``ifd.pointer``); a
@@ -120,7 +122,11 @@ def parse(head: bytes, size: int | None = None) -> Descriptor:
     chips = _components(flcomp, (map0 >> 8 & 3) + 1, version, notes)
     slots = _slots(map0, regions_at, masters_at, version)
     regions = _regions(head, regions_at, slots, version, notes)
-    _require_sound(regions, size, notes, sum(chips))
+    first_of_two = len(chips) > 1 and size == chips[0]
+    _require_sound(regions, sum(chips) if first_of_two else size, notes, sum(chips))
+    if first_of_two:
+        notes.append("this is the first of two chips; what lies on the second is left out")
+        regions = tuple(_clipped(regions, chips[0]))
     masters = _masters(head, masters_at, min((map1 >> 8 & 7) + 1, 8), version, slots)
     if place == 0:
         notes.append("the signature is at 0, as on the first chips that had a descriptor")
@@ -147,6 +153,15 @@ def _components(flcomp: int, count: int, version: int, notes: list[str]) -> tupl
             continue
         found.append(512 * KIB << code)
     return tuple(found)
+
+
+def _clipped(regions: tuple[Region, ...], size: int) -> Iterator[Region]:
+    """What of the regions lies on the first chip."""
+    for region in regions:
+        where = region.range
+        if where.address < size:
+            kept = Range(where.address, min(where.end, size) - where.address)
+            yield replace(region, range=kept)
 
 
 def _slots(map0: int, regions_at: int, masters_at: int, version: int) -> int:

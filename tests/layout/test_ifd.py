@@ -48,6 +48,20 @@ def test_densities(version: int, density: tuple[int, ...], sizes: tuple[int, ...
     assert ifd.parse(descriptor(version, places, density=density)).components == sizes
 
 
+def test_the_first_of_two_chips() -> None:
+    """8 MiB + 4 MiB: host firmware begins on the first and ends on the second chip."""
+    places = {**V1, 1: (0x200000, 0xBFFFFF)}
+    found = ifd.parse(descriptor(1, places, density=(4, 3)), 8 * MIB)
+    assert spans(found)["bios"] == (0x200000, 0x7FFFFF)
+    assert "first of two chips" in found.notes[0]
+    whole = ifd.parse(descriptor(1, places, density=(4, 3)), 12 * MIB)
+    assert spans(whole)["bios"] == (0x200000, 0xBFFFFF)
+    places = {**V1, 1: (0x800000, 0xBFFFFF)}
+    found = ifd.parse(descriptor(1, places, density=(4, 3)), 8 * MIB)
+    assert "bios" not in spans(found)
+    assert spans(found)["me"] == (0x3000, 0x1FFFFF), "still there, and protected"
+
+
 def test_reserved_values_are_told() -> None:
     assert "reserved density" in ifd.parse(descriptor(1, V1, density=(7,))).notes[0]
     data = descriptor(1, V1)
