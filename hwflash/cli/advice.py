@@ -170,6 +170,17 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "`hwflash protect status` says what is locked and how to lift it; `--lift-protection` "
         "lifts it for this command and puts it back",
     ),
+    "otp.none": Advice(
+        "the part, or the chip catalog", "describe them with --chip-file: docs/chips.md"
+    ),
+    "otp.twins": Advice(
+        "parts with one id", "say which it is by the print on the chip: --chip NAME"
+    ),
+    "otp.locked": Advice(
+        "whoever locked it", "nothing can change it any more; use another register"
+    ),
+    "otp": Advice("the part", "`hwflash otp read` shows what it has"),
+    "usage.otp": Advice("the command", "`hwflash otp read` shows the registers and their sizes"),
     "protection.refused": Advice(
         "WP# is low, or a lock of the registers",
         "`hwflash protect status`; raise WP# (wp= in the URL, or the board's jumper) and try again",

@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "verify": ("verify", "Compare the chip with a file."),
     "erase": ("erase", "Erase the chip, or parts of it."),
     "protect": ("protect", "Show and change what the chip itself protects against writing."),
+    "otp": ("otp", "Read, write and lock the security registers of the chip."),
     "chips": ("chips", "Look into the chip catalog and decode SFDP tables."),
     "boards": ("boards", "List, show and check board files."),
     "vars": ("vars", "Look at and change the UEFI variables of an image, a chip or a board."),
@@ -104,6 +105,7 @@ def _name(arguments: list[str]) -> str:
         ["qemu"],
         ["history"],
         ["protect"],
+        ["otp"],
         ["gbe"],
     )
     return " ".join(words[: 2 if grouped else 1]) or "hwflash"

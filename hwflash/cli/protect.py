@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from hwflash.cli import params, runner
+from hwflash.cli.asking import answered, for_ever
 from hwflash.cli.results import range_keys
 from hwflash.errors import UsageError
 
@@ -201,60 +202,23 @@ def _change(
         nearest=options.pop("nearest"),
         one_time=options.pop("one_time"),
         dry_run=dry_run,
-        confirm=_asker(run, yes=yes, typed=typed, nobody=nobody),
+        confirm=_asker(run, yes=yes, typed=typed),
         kind=kind,
     )
     with open_session(params.request(options), run.console) as session:
         return _outcome(session, change(session, how), how)
 
 
-def _asker(
-    run: runner.Run, *, yes: bool, typed: str | None, nobody: bool
-) -> Callable[[Proposal], bool]:
+def _asker(run: runner.Run, *, yes: bool, typed: str | None) -> Callable[[Proposal], bool]:
     """Asks; for what cannot be undone the name of the chip has to be typed, yes is not enough."""
 
     def ask(proposal: Proposal) -> bool:
         run.console.talk(proposal.words)
-        if not proposal.for_ever:
-            return yes or typed is not None or _answered(run, f"Change {proposal.part} now?")
-        text = typed
-        if text is None:
-            if nobody or yes:
-                raise UsageError(
-                    f"this cannot be undone: --confirm {proposal.part}",
-                    code="usage.confirm-text",
-                    part=proposal.part,
-                )
-            text = _typed(run, f"This can NEVER be undone. Type {proposal.part} to do it")
-        if text.strip() != proposal.part:
-            raise UsageError(
-                f"{text.strip()!r} is not {proposal.part}",
-                code="usage.confirm-text",
-                part=proposal.part,
-            )
-        return True
+        if proposal.for_ever:
+            return for_ever(run, proposal.part, typed, ask=not yes)
+        return yes or typed is not None or answered(run, f"Change {proposal.part} now?")
 
     return ask
-
-
-def _answered(run: runner.Run, question: str) -> bool:
-    with run.waiting():
-        try:
-            return click.confirm(question, err=True)
-        except click.Abort:  # Ctrl-C has set the cancel token, Ctrl-D has not
-            click.echo(err=True)
-            run.cancel.check()
-            return False
-
-
-def _typed(run: runner.Run, question: str) -> str:
-    with run.waiting():
-        try:
-            return str(click.prompt(question, default="", show_default=False, err=True))
-        except click.Abort:
-            click.echo(err=True)
-            run.cancel.check()
-            return ""
 
 
 def _outcome(session: Session, done: Protected, how: ProtectOptions) -> runner.Outcome:

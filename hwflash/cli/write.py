@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwflash.cli import params, runner
+from hwflash.cli.asking import answered
 from hwflash.cli.results import range_keys
 from hwflash.errors import ChipStateUnknown, HwflashError, UsageError
 from hwflash.units import format_seconds, format_size
@@ -207,13 +208,7 @@ def _asker(run: runner.Run) -> Callable[[Plan], bool]:
 
         for line in plan_lines(plan.as_dict()):
             run.console.talk(line)
-        with run.waiting():
-            try:
-                return click.confirm(f"Write to {plan.part} now?", err=True)
-            except click.Abort:  # Ctrl-C has set the cancel token, Ctrl-D has not
-                click.echo(err=True)
-                run.cancel.check()
-                return False
+        return answered(run, f"Write to {plan.part} now?")
 
     return ask
 
