@@ -16,7 +16,8 @@ from hwflash.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hwflash.jobs.protect import Proposal, Protected, ProtectOptions, Status
+    from hwflash.jobs.protect import Proposal, Protected, ProtectOptions
+    from hwflash.jobs.protect_status import Status
     from hwflash.jobs.session import Session
     from hwflash.units import Range
 
@@ -69,7 +70,7 @@ def _range_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def status(run: runner.Run, list_: bool, **options: Any) -> runner.Outcome:
     """Say which bytes are locked, by what, and how the lock can be lifted."""
     from hwflash.jobs.describe import protection_keys
-    from hwflash.jobs.protect import status as read_status
+    from hwflash.jobs.protect_status import status as read_status
     from hwflash.jobs.session import open_session
     from hwflash.state import state_dir
 
@@ -222,7 +223,7 @@ def _asker(run: runner.Run, *, yes: bool, typed: str | None) -> Callable[[Propos
 
 
 def _outcome(session: Session, done: Protected, how: ProtectOptions) -> runner.Outcome:
-    from hwflash.jobs.protect import told_by
+    from hwflash.jobs.protect_status import told_by
 
     proposal, chip = done.proposal, session.chip
     keys = {

@@ -102,7 +102,8 @@ def prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
             f"{job.session.layout_problem}",
             code=job.session.layout_problem.code,
         )
-    if job.session.board is not None:  # a board's word is kept whatever the chip holds
+    board = job.session.board
+    if board is not None and board.region:  # a board's word is kept whatever the chip holds
         changed = [target.range for target in targets]
         owner = layout_owner(job.session)
         require_regions(regions, owner, changed, job.options.named_regions)

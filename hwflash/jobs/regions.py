@@ -155,6 +155,22 @@ def unnamed_protected(regions: Sequence[Region], named: frozenset[str]) -> list[
 def _fmap(flash: NorFlash) -> RegionMap:
     """The map of a chip, looked for where builds put it, and then everywhere."""
     size = flash.chip.size
+    found = quick_fmap(flash)
+    if found is not None:
+        return found
+    everywhere = fmap.find(flash.read(0, size))
+    if everywhere is None:
+        raise ImageError("the chip has no FMAP", code="fmap.none")
+    return RegionMap(everywhere.regions, size, nested=True)
+
+
+def quick_fmap(flash: NorFlash) -> RegionMap | None:
+    """The map of a chip, where builds put it; None when it is not there.
+
+    Raises:
+        ImageError: there is one, and it cannot be used.
+    """
+    size = flash.chip.size
     places = [Range(at, 8) for at in range(0, size, _STRIDE)]
     heads = flash.read_pieces(places)
     length = fmap.HEADER.size + fmap.LIMIT * fmap.AREA.size
@@ -169,7 +185,4 @@ def _fmap(flash: NorFlash) -> RegionMap:
                 continue
             raise
         return RegionMap(found.regions, size, nested=True)
-    everywhere = fmap.find(flash.read(0, size))
-    if everywhere is None:
-        raise ImageError("the chip has no FMAP", code="fmap.none")
-    return RegionMap(everywhere.regions, size, nested=True)
+    return None

@@ -24,7 +24,7 @@ from hwflash.flash.protection import ProtectionAccess
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.programmer import Programmer
-from hwflash.jobs.regions import chip_regions, volume_region
+from hwflash.jobs.regions import chip_regions, quick_fmap, volume_region
 from hwflash.layout.regions import RegionMap
 from hwflash.progress import Reporter
 from hwflash.units import Range
@@ -92,7 +92,7 @@ class Session:
         return self._regions
 
     def region(self, name: str) -> Range:
-        """Where a region is, or a firmware volume by its GUID.
+        """Where a region is, or a firmware volume by its GUID, or an area of the chip's FMAP.
 
         Raises:
             UsageError: there is none of that name (``usage.region``), or nothing tells any
@@ -104,6 +104,9 @@ class Session:
             volume = volume_region(name, lambda: self.flash.read(0, self.chip.size))
             if volume is not None:
                 return volume.range
+            areas = quick_fmap(self.flash) if self.board is None else None
+            if areas is not None and name in areas:
+                return areas[name].range
         if not found.regions:
             if self.layout_problem is not None:
                 raise self.layout_problem

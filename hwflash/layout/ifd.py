@@ -122,11 +122,12 @@ def parse(head: bytes, size: int | None = None) -> Descriptor:
     chips = _components(flcomp, (map0 >> 8 & 3) + 1, version, notes)
     slots = _slots(map0, regions_at, masters_at, version)
     regions = _regions(head, regions_at, slots, version, notes)
-    first_of_two = len(chips) > 1 and size == chips[0]
+    first = next(iter(chips), 0)
+    first_of_two = sum(chips) > first and size == first
     _require_sound(regions, sum(chips) if first_of_two else size, notes, sum(chips))
     if first_of_two:
         notes.append("this is the first of two chips; what lies on the second is left out")
-        regions = tuple(_clipped(regions, chips[0]))
+        regions = tuple(_clipped(regions, first))
     masters = _masters(head, masters_at, min((map1 >> 8 & 7) + 1, 8), version, slots)
     if place == 0:
         notes.append("the signature is at 0, as on the first chips that had a descriptor")

@@ -164,6 +164,8 @@ def test_board_kind_fmap(board: Bench) -> None:
     out = board.folder / "rw.bin"
     run(board, 0, "read", "--region", f"RW_A:{out}", *where)
     assert out.read_bytes() == bytes(content[0x8000:0xC000])
+    run(board, 0, "read", "--region", f"RW_A:{board.folder / 'again.bin'}")  # without a board
+    assert (board.folder / "again.bin").read_bytes() == out.read_bytes()
     data = board.file("x.bin", bytes(4))
     run(board, 0, "write", data, "--region", "RW_A", "--yes", *where)
     error = run(board, 2, "write", data, "--at", "0x7000", "--yes", *where)["error"]
