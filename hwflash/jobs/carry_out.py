@@ -102,7 +102,7 @@ def carry_out(
         if not verified:
             remember(job, facts, "unknown", error=exc.code, backup=backup, journal=journal.name)
             raise _unknown(job, exc, journal, backup) from exc
-        failed = not_put_back(exc, journal, job.session.programmer.url)
+        failed = not_put_back(exc, journal, job.session.programmer.url, backup)
         remember(job, facts, "unknown", error=failed.code, backup=backup, journal=journal.name)
         raise failed from exc
     finally:

@@ -301,13 +301,16 @@ def forget_lifted(session: Session, state: Path, but: str | None = None) -> None
             older.close()
 
 
-def not_put_back(exc: HwflashError, journal: Journal, programmer: str) -> ChipStateUnknown:
+def not_put_back(
+    exc: HwflashError, journal: Journal, programmer: str, backup: Path
+) -> ChipStateUnknown:
     """The failure of a write that is done and verified, but left the protection lifted."""
     return ChipStateUnknown(
         f"written and verified, but the protection was not put back: {exc}",
         code="protection.not-restored",
         cause=exc.code,
         resume=journal.name,
+        backup=str(backup),
         programmer=programmer,
     )
 

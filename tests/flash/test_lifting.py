@@ -181,7 +181,7 @@ def test_the_cable_is_pulled_at_every_usb_transfer(tmp_path: Path, name: str) ->
     original, kept = locks(probe), stored(probe)
     probe.close()
     codes: list[int] = []
-    for number in range(1, 600, 1 if name == "lasting" else 3):
+    for number in range(1, 600, 2 if name == "lasting" else 3):
         try:
             rig = rig_for(name, faults=f"disconnect={number}")
         except ProgrammerError:
