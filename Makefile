@@ -19,7 +19,7 @@ demo: .venv/runtime
 
 test: .venv/dev .venv/labgrid/ready
 	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev \
-	    openssh-server acpica-tools
+	    openssh-server acpica-tools coreboot-utils
 	$(BIN)/pytest -n 2
 	$(LABGRID)/pytest labgrid
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hwflash.errors import UsageError
@@ -121,3 +122,18 @@ def merge_ranges(ranges: list[Range], gap: int = 0) -> list[Range]:
         else:
             merged.append(item)
     return merged
+
+
+def subtract_ranges(ranges: Sequence[Range], taken: Sequence[Range]) -> list[Range]:
+    """The bytes of ``ranges`` that are in none of ``taken``, ascending and joined."""
+    left = merge_ranges(list(ranges))
+    for hole in taken:
+        left = [piece for item in left for piece in _without(item, hole)]
+    return left
+
+
+def _without(item: Range, hole: Range) -> list[Range]:
+    if not item.overlaps(hole):
+        return [item]
+    ends = [(item.address, hole.address), (hole.end, item.end)]
+    return [Range(start, end - start) for start, end in ends if start < end]

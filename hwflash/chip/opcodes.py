@@ -64,6 +64,10 @@ CLEAR_STATUS: Final = 0x30  # Spansion
 READ_SECURITY_STATUS: Final = 0x2B  # Macronix
 READ_BLOCK_PROTECTION: Final = 0x72  # SST26
 WRITE_BLOCK_PROTECTION: Final = 0x42  # SST26
+LOCK_BLOCK_PROTECTION: Final = 0x8D  # SST26
+LOCK_BLOCK: Final = 0x36  # individual block locks of Winbond, after WPS
+UNLOCK_BLOCK: Final = 0x39
+READ_BLOCK_LOCK: Final = 0x3D
 GLOBAL_UNLOCK: Final = 0x98  # SST26, and others with individual block locks
 
 STATUS_WIP: Final = 0x01

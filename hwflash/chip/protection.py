@@ -2,13 +2,15 @@
 
 Ref: W25Q128JV Rev. F chapter 7.1 (BP, TB, SEC, CMP, SRP, SRL, WPS); MX25L12835F PM1795 and
 N25Q128A, tables "Protected Area Sizes"; SST26VF064B DS20005119 table 5-6.
-Limits: individual block locks (WPS, dynamic and persistent protection bits) are not told by
-the status register; `ProtectionState.individual` says that they are in force.
+Individual block locks are not told by the status register: they are decoded where the caller has
+read them (WPS of Winbond), and `ProtectionState.individual` says that they are in force.
+Limits: dynamic and persistent protection bits of Macronix (WPSEL), lock registers of Micron, DYB
+and PPB of Spansion are not read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +20,12 @@ from hwflash.units import KIB, Range, format_size, merge_ranges
 
 _SECTOR_UNIT = 4 * KIB
 _SECTOR_LIMIT = 32 * KIB
+
+
+#: WPLD of an SST26's status register: 8Dh locked the block-protection register.
+_SST26_LOCK_DOWN = RegisterBit(1, 4)
+#: WPSEL in the security register (2Bh) of Macronix parts.
+_WPSEL = 0x80
 
 
 class RegisterLock(StrEnum):
@@ -38,6 +46,21 @@ _REGISTER_LOCK_WORDS = {
         "command flow of its own, until the power is removed."
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Sst26Block:
+    """A block of an SST26 and its bits in the block-protection register, counted from the last.
+
+    Attributes:
+        range: the block.
+        write_bit: its write lock.
+        read_bit: its read lock; only the 8 KiB blocks have one.
+    """
+
+    range: Range
+    write_bit: int
+    read_bit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +92,11 @@ class ProtectionState:
 
 
 def locked(
-    chip: Chip, registers: Mapping[int, int], sst26_bpr: bytes | None = None
+    chip: Chip,
+    registers: Mapping[int, int],
+    sst26_bpr: bytes | None = None,
+    individual: Sequence[Range] | None = None,
+    security: int | None = None,
 ) -> ProtectionState:
     """Decode the block protection of a chip.
 
@@ -77,6 +104,8 @@ def locked(
         chip: the chip; its ``protection`` says where the bits are.
         registers: value by register number, as in `hwflash.chip.model.StatusCommands`.
         sst26_bpr: what an SST26 answers to 72h, first byte first.
+        individual: the blocks whose individual lock is set, where those were read.
+        security: what a Macronix part answers to 2Bh.
 
     Raises:
         UsageError: a register that holds a protection bit is missing, or the block-protection
@@ -90,13 +119,25 @@ def locked(
         if sst26_bpr is None:
             words = "The block-protection register has not been read."
             return _state(chip, [], lock, known=False, words=words)
-        blocks = list(_sst26_blocks(chip.size, sst26_bpr))
+        value = _sst26_value(chip.size, sst26_bpr)
+        blocks = list(sst26_blocks(chip.size))
+        if registers.get(1, 0) >> _SST26_LOCK_DOWN.bit & 1:
+            lock = RegisterLock.POWER_CYCLE
         return _state(
             chip,
-            [block for block, write, _ in blocks if write],
+            [block.range for block in blocks if value >> block.write_bit & 1],
             lock,
-            read_locked=[block for block, _, read in blocks if read],
+            read_locked=[
+                block.range
+                for block in blocks
+                if block.read_bit is not None and value >> block.read_bit & 1
+            ],
         )
+    if security is not None and security & _WPSEL and "wpsel" in chip.quirks:
+        words = "WPSEL is set: individual block locks are in force for ever, and are not read here."
+        return _state(chip, [], lock, known=False, individual=True, words=words)
+    if individual is not None:
+        return _state(chip, list(individual), lock, individual=True)
     if layout.wps is not None and _bit(layout.wps, registers):
         words = "Individual block locks are in force; the status register does not tell which."
         return _state(chip, [], lock, known=False, individual=True, words=words)
@@ -132,6 +173,31 @@ def sst26_bpr_length(size: int) -> int:
     64 KiB block between them. Ref: SST26VF064B DS20005119 table 5-6.
     """
     return (16 + size // (64 * KIB)) // 8
+
+
+def sst26_blocks(size: int) -> Iterator[Sst26Block]:
+    """Every block of an SST26 of ``size`` bytes; see `sst26_bpr_length`."""
+    middle = size // (64 * KIB) - 2
+    for index in range(middle):
+        yield Sst26Block(Range((index + 1) * 64 * KIB, 64 * KIB), index)
+    yield Sst26Block(Range(32 * KIB, 32 * KIB), middle)
+    yield Sst26Block(Range(size - 64 * KIB, 32 * KIB), middle + 1)
+    for index in range(8):
+        start = index * 8 * KIB if index < 4 else size - (8 - index) * 8 * KIB
+        place = middle + 2 + 2 * index
+        yield Sst26Block(Range(start, 8 * KIB), place, place + 1)
+
+
+def lock_units(size: int) -> Iterator[Range]:
+    """The blocks that have an individual lock (WPS): 4 KiB in the first and last 64 KiB, else 64.
+
+    Ref: W25Q128JV Rev. F figure 4d.
+    """
+    block = 64 * KIB
+    for start in range(0, size, block):
+        step = _SECTOR_UNIT if start in (0, size - block) else block
+        for address in range(start, start + block, step):
+            yield Range(address, step)
 
 
 def _bit(bit: RegisterBit, registers: Mapping[int, int]) -> int:
@@ -177,8 +243,7 @@ def _bp_length(chip: Chip, registers: Mapping[int, int], code: int) -> tuple[int
     return length, False
 
 
-def _sst26_blocks(size: int, register: bytes) -> Iterator[tuple[Range, bool, bool]]:
-    """Every block of an SST26 as (range, write-locked, read-locked)."""
+def _sst26_value(size: int, register: bytes) -> int:
     if len(register) != sst26_bpr_length(size):
         raise UsageError(
             f"the block-protection register has {len(register)} bytes, "
@@ -187,16 +252,7 @@ def _sst26_blocks(size: int, register: bytes) -> Iterator[tuple[Range, bool, boo
             length=len(register),
             expected=sst26_bpr_length(size),
         )
-    value = int.from_bytes(register, "big")
-    middle = size // (64 * KIB) - 2
-    for index in range(middle):
-        yield Range((index + 1) * 64 * KIB, 64 * KIB), bool(value >> index & 1), False
-    yield Range(32 * KIB, 32 * KIB), bool(value >> middle & 1), False
-    yield Range(size - 64 * KIB, 32 * KIB), bool(value >> (middle + 1) & 1), False
-    for index in range(8):
-        start = index * 8 * KIB if index < 4 else size - (8 - index) * 8 * KIB
-        pair = value >> (middle + 2 + 2 * index)
-        yield Range(start, 8 * KIB), bool(pair & 1), bool(pair >> 1 & 1)
+    return int.from_bytes(register, "big")
 
 
 def _register_lock(layout: ProtectionLayout, registers: Mapping[int, int]) -> RegisterLock:

@@ -167,7 +167,55 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "chip.timeout": Advice("the chip, its supply or its HOLD# pin", "`hwflash probe`"),
     "chip.protected": Advice(
         "the chip's protection bits",
-        "`hwflash probe` shows what is protected and by which bits",
+        "`hwflash protect status` says what is locked and how to lift it; `--lift-protection` "
+        "lifts it for this command and puts it back",
+    ),
+    "otp.none": Advice(
+        "the part, or the chip catalog", "describe them with --chip-file: docs/chips.md"
+    ),
+    "otp.twins": Advice(
+        "parts with one id", "say which it is by the print on the chip: --chip NAME"
+    ),
+    "otp.locked": Advice(
+        "whoever locked it", "nothing can change it any more; use another register"
+    ),
+    "otp": Advice("the part", "`hwflash otp read` shows what it has"),
+    "usage.otp": Advice("the command", "`hwflash otp read` shows the registers and their sizes"),
+    "protection.refused": Advice(
+        "WP# is low, or a lock of the registers",
+        "`hwflash protect status`; raise WP# (wp= in the URL, or the board's jumper) and try again",
+    ),
+    "protection.register-locked": Advice(
+        "whoever locked the registers",
+        "`hwflash protect status` says how long; switch the board off and on where that helps",
+    ),
+    "protection.individual": Advice(
+        "locks that hwflash does not read", "another tool has to unlock this part"
+    ),
+    "protection.unknown": Advice(
+        "the chip catalog",
+        "describe the part with --chip-file (docs/chips.md), or name one with --chip",
+    ),
+    "protection.twins": Advice(
+        "parts with one id", "say which it is by the print on the chip: --chip NAME"
+    ),
+    "protection.no-volatile": Advice("the part", "leave --volatile out"),
+    "protection.no-write-command": Advice("the chip catalog", "describe the part: docs/chips.md"),
+    "protection.verify-failed": Advice(
+        "the chip, its supply or the wiring", "`hwflash protect status` shows how it is now"
+    ),
+    "protection.not-restored": Advice(
+        "cable, supply or WP#", "`hwflash write --resume` puts the protection back"
+    ),
+    "protection": Advice("the chip's protection", "`hwflash protect status`"),
+    "usage.protect-range": Advice(
+        "the part: its bits name a few ranges only",
+        "`hwflash protect status --list` lists them; --nearest takes the next one",
+    ),
+    "usage.protect-lock": Advice("the part", "`hwflash protect status` shows its bits"),
+    "usage.protect-volatile": Advice("the command", "leave --volatile out"),
+    "usage.confirm-text": Advice(
+        "the command", "what cannot be undone wants the name of the chip: --confirm PART"
     ),
     "chip.write-enable": Advice("the chip's protection, or WP#", "`hwflash probe`"),
     "chip": Advice("the chip or its wiring", "`hwflash probe`"),
@@ -175,6 +223,21 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "board.other-size": Advice("the wrong board", "check the board, or leave out --board"),
     "board": Advice("the board file", "`hwflash boards check FILE` lists every fault"),
     "chip-file": Advice("the chip file", "see docs/chips.md for the form of chip files"),
+    "ifd.none": Advice(
+        "the image, or the wrong chip", "`hwflash layout SOURCE` shows what is there"
+    ),
+    "ifd": Advice(
+        "the flash descriptor",
+        "name regions by a layout file instead: --layout FILE; a good dump of the board helps",
+    ),
+    "fmap.none": Advice("the image", "`hwflash layout SOURCE` shows what is there"),
+    "fmap": Advice("the FMAP in the image", "name regions by a layout file instead: --layout FILE"),
+    "layout.syntax": Advice("the layout file", "a line is START:END NAME, in hexadecimal"),
+    "layout": Advice(
+        "the layout", "`hwflash layout SOURCE` shows it; `hwflash boards check FILE` for a board"
+    ),
+    "gbe": Advice("the image", "`hwflash layout SOURCE` shows where its regions are"),
+    "usage.mac": Advice("the command", "six bytes such as 00:11:22:33:44:55, not a group address"),
     "image.boot": Advice(
         "the image", "`hwflash layout FILE` says what it is; boot: takes OVMF and AAVMF"
     ),
@@ -259,7 +322,6 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "efi": Advice("the command", "firmware would refuse it too: check name, attributes and value"),
     "fvb": Advice("the chip or the image", "`hwflash vars check SOURCE`"),
     "sfdp": Advice("the file", "give raw SFDP bytes, beginning with 'SFDP'"),
-    "layout": Advice("the layout", "`hwflash boards check FILE`"),
     "qemu.image-size": Advice(
         "the image file", "name a file that does not exist, and it is made; or another model"
     ),
@@ -434,7 +496,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the layout",
         "name the protected region too (--region), or change nothing in the block it shares",
     ),
-    "usage.protected-region": Advice("the command", "name it with --region if you mean it"),
+    "usage.protected-region": Advice(
+        "the command", "name it with --region if you mean it; --all-regions means all"
+    ),
     "usage.job-confirm": Advice("the command", "`hwflash job check FILE`, then say --yes"),
     "usage.confirm": Advice("the command", "look at it with --dry-run, then say --yes"),
     "usage.resume": Advice("the command", "name one of them: `hwflash write --resume NAME`"),

@@ -1,4 +1,4 @@
-"""Asking the person at the terminal."""
+"""Questions before something is changed: a yes, or for what cannot be undone a name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import click
 
 from hwflash.cli import runner
-from hwflash.errors import Interrupted
+from hwflash.errors import Interrupted, UsageError
 
 
 def nobody_is_there(run: runner.Run) -> bool:
@@ -38,3 +38,37 @@ def ask(run: runner.Run, question: str, declined: str) -> None:
     """
     if not agrees(run, question):
         raise Interrupted(declined, code="interrupted.declined")
+
+
+def for_ever(run: runner.Run, part: str, given: str | None, *, ask: bool) -> bool:
+    """Have the name of the chip given or typed.
+
+    Args:
+        run: where to ask.
+        part: the name.
+        given: what was said on the command line, or None.
+        ask: somebody may be asked.
+
+    Raises:
+        UsageError: it is another name, or nobody can be asked (``usage.confirm-text``).
+    """
+    text = given
+    if text is None:
+        if not ask or nobody_is_there(run):
+            raise UsageError(
+                f"this cannot be undone: --confirm {part}", code="usage.confirm-text", part=part
+            )
+        text = _typed(run, f"This can NEVER be undone. Type {part} to do it")
+    if text.strip() != part:
+        raise UsageError(f"{text.strip()!r} is not {part}", code="usage.confirm-text", part=part)
+    return True
+
+
+def _typed(run: runner.Run, question: str) -> str:
+    with run.waiting():
+        try:
+            return str(click.prompt(question, default="", show_default=False, err=True))
+        except click.Abort:
+            click.echo(err=True)
+            run.cancel.check()
+            return ""

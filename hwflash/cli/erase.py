@@ -50,7 +50,8 @@ def command(run: runner.Run, all_or_nothing: bool, **options: Any) -> runner.Out
         return gang.run_gang(run, devices, request, how.state, lambda _: task, terms, words)[1]
     gang.require_one(all_or_nothing)
     with repeatable(words), open_session(params.request(options), run.console) as session:
-        places = [part.range for part in ranges(chosen, session.chip.size, session.board)]
+        session.use_layout(chosen.layout)
+        places = [part.range for part in ranges(chosen, session.chip.size, session.region)]
         run.console.begin("erase", ranges=range_keys(places))
         targets = [Segment(place.address, b"\xff" * place.length) for place in places]
         result = write(session, targets, how, run.console, run.cancel)

@@ -48,6 +48,7 @@ def command(
     line did not come, or when the boot changed something outside of the variable stores.
     """
     from hwflash.jobs.boot_check import BootOptions, check_boot
+    from hwflash.jobs.regions import board_lookup
     from hwflash.jobs.rig import Rig
     from hwflash.jobs.selection import segments
     from hwflash.jobs.watch import check_patterns
@@ -72,7 +73,7 @@ def command(
     assert board is not None  # noqa: S101 - looked at above
     targets = (
         segments(chosen, image, lambda path: params.load_file(run, path, kind), board.flash.size,
-                 board) if image is not None or chosen.regions else []
+                 board_lookup(board)) if image is not None or chosen.regions else []
     )  # fmt: skip
     told = BootOptions(
         until=until,

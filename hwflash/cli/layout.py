@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from hwflash.cli import params, runner
+from hwflash.cli.layout_show import map_keys, map_lines
 from hwflash.errors import UsageError
+from hwflash.layout.textfile import dump
 from hwflash.units import Range, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from hwflash.boards import Board
     from hwflash.jobs.opening import Request
+    from hwflash.jobs.selection import RegionChoice
     from hwflash.jobs.source import Source
-    from hwflash.layout.regions import Region
+    from hwflash.layout.ifd import Descriptor
+    from hwflash.layout.regions import Region, RegionMap
     from hwflash.qemu.imagemap import ImageMap
     from hwflash.qemu.volumes import Volume
 
@@ -40,6 +46,18 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--base", type=params.SIZE,
         help="Physical address of the first byte. Default: that of OVMF's build.",
     ),
+    click.option(
+        "--layout", "file", type=params.PATH, metavar="FILE",
+        help="Show the regions of this layout file (START:END NAME a line).",
+    ),
+    click.option(
+        "--save", type=params.PATH, metavar="FILE",
+        help="Write the regions as a layout file for flashrom and others.",
+    ),
+    click.option(
+        "--export", "exports", type=params.REGION, multiple=True, metavar="NAME:FILE",
+        help="Write the bytes of a region to a file; repeatable.",
+    ),
     params.json_option,
 ]  # fmt: skip
 
@@ -47,11 +65,20 @@ _OPTIONS: list[Callable[[Any], Any]] = [
 @click.command("layout")
 @_options
 @runner.command("layout")
-def command(run: runner.Run, source: str, base: int | None, **options: Any) -> runner.Outcome:
+def command(
+    run: runner.Run,
+    source: str,
+    base: int | None,
+    file: Path | None,
+    save: Path | None,
+    exports: Sequence[RegionChoice],
+    **options: Any,
+) -> runner.Outcome:
     """Draw the map of SOURCE, an image, a programmer URL, or board:NAME.
 
     Regions and firmware volumes, with their offsets and with the physical addresses at which a
-    machine shows them.
+    machine shows them. Regions are those of a layout file, of the board, of the Intel flash
+    descriptor or the FMAP in the image, or of a known build.
     """
     from hwflash.jobs.source import open_source
     from hwflash.qemu.imagemap import map_image
@@ -64,11 +91,59 @@ def command(run: runner.Run, source: str, base: int | None, **options: Any) -> r
         image = _whole(run, place)
         board = place.board
     found = map_image(image, base)
-    regions: Sequence[Region] = found.regions
-    if board is not None and (own := board.region_map().regions):
-        regions = own
+    kind, own, descriptor = _told(image, board, file)
+    regions: Sequence[Region] = own.regions if own is not None else found.regions
+    if exports:
+        _export(image, regions, exports)
+    if save is not None:
+        from hwflash.layout.files import write_atomically
+
+        write_atomically(save, dump(regions).encode())
     name = source if source == "-" else os.path.basename(source)  # noqa: PTH119 - may be a URL
-    return runner.Outcome(_keys(source, found, regions), _lines(name, found, regions))
+    keys = {**_keys(source, found, regions), "map": map_keys(kind, own, descriptor)}
+    lines = _lines(name, found, regions, [] if own is None else map_lines(kind, own, descriptor))
+    return runner.Outcome(keys, lines)
+
+
+def _told(
+    image: bytes, board: Board | None, file: Path | None
+) -> tuple[str | None, RegionMap | None, Descriptor | None]:
+    """Who tells the regions, the regions, and the descriptor where there is one."""
+    from hwflash.jobs.regions import image_regions, read_layout_file
+    from hwflash.layout import ifd
+
+    if file is not None:
+        return "file", read_layout_file(file, len(image)), None
+    if board is not None and board.region:
+        return "board", board.region_map(), None
+    told = image_regions(image, board)
+    if told is None:
+        return None, None, None
+    kind, regions = told
+    return kind, regions, ifd.parse(image, len(image)) if kind == "ifd" else None
+
+
+def _export(image: bytes, regions: Sequence[Region], exports: Sequence[RegionChoice]) -> None:
+    """Write regions to files of their own."""
+    from hwflash.jobs.regions import volume_region
+    from hwflash.layout.files import write_atomically
+    from hwflash.layout.regions import RegionMap
+
+    known = RegionMap(regions, nested=True)
+    pieces: list[tuple[Path, bytes]] = []
+    for choice in exports:
+        if choice.file is None:
+            raise UsageError(
+                f"--export {choice.name} wants a file: {choice.name}:FILE", code="usage.selection"
+            )
+        if choice.name in known:
+            where = known[choice.name].range
+        else:
+            region = volume_region(choice.name, lambda: image) or known[choice.name]
+            where = region.range
+        pieces.append((choice.file, image[where.address : where.end]))
+    for path, data in pieces:
+        write_atomically(path, data)
 
 
 def _whole(run: runner.Run, place: Source) -> bytes:
@@ -138,8 +213,9 @@ def _place(found: ImageMap, where: Range) -> dict[str, int | None]:
 # --- for people -----------------------------------------------------------------------------
 
 
-def _lines(name: str, found: ImageMap, regions: Sequence[Region]) -> list[str]:
-    lines = [f"{name}: {found.kind}, {format_size(found.size)}"]
+def _lines(name: str, found: ImageMap, regions: Sequence[Region], told: Sequence[str]) -> list[str]:
+    kind = "" if told and found.fit is None else f"{found.kind}, "
+    lines = [f"{name}: {kind}{format_size(found.size)}"]
     if found.base is not None:
         last = found.base + found.size - 1
         lines.append(f"  in memory at 0x{found.base:08X}-0x{last:08X}")
@@ -151,13 +227,15 @@ def _lines(name: str, found: ImageMap, regions: Sequence[Region]) -> list[str]:
         f"{_bar(region.range.length, found.size)}  {region.description}".rstrip()
         for region in regions
     ]
+    lines += told
     if found.volumes:
         lines += ["", "  firmware volumes"]
     wide = max((len(volume.label) for volume in found.volumes), default=0)
     for volume in found.volumes:
         lines.append(f"  {_where(found, volume.range)}  {volume.label:<{wide}}  {_state(volume)}")
         lines += [f"    {item.severity}: {item}" for item in volume.anomalies]
-    lines += ["", *(f"  note: {note}" for note in found.notes)] if found.notes else []
+    notes = () if told and found.fit is None else found.notes
+    lines += ["", *(f"  note: {note}" for note in notes)] if notes else []
     return lines
 
 

@@ -20,6 +20,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "write": ("write", "Write a file into the chip: back up, plan, confirm, write, verify."),
     "verify": ("verify", "Compare the chip with a file."),
     "erase": ("erase", "Erase the chip, or parts of it."),
+    "protect": ("protect", "Show and change what the chip itself protects against writing."),
+    "otp": ("otp", "Read, write and lock the security registers of the chip."),
     "chips": ("chips", "Look into the chip catalog and decode SFDP tables."),
     "boards": ("boards", "List, show and check board files."),
     "vars": ("vars", "Look at and change the UEFI variables of an image, a chip or a board."),
@@ -27,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "keys": ("keys", "List, enrol and remove the Secure Boot keys of a variable store."),
     "compare": ("compare", "Compare two flash contents: bytes, regions, modules, variables."),
     "layout": ("layout", "Draw the map of a firmware image: regions, volumes, addresses."),
+    "gbe": ("gbe", "Show and change the MAC address in the GbE region."),
     "qemu": ("qemu", "Describe, boot and check the simulated reference: OVMF in QEMU."),
     "job": ("job", "Check and run job files: image, variables and numbers, unit after unit."),
     "power": ("power", "Switch a board on and off, as its board file says."),
@@ -104,6 +107,9 @@ def _name(arguments: list[str]) -> str:
         ["qemu"],
         ["history"],
         ["power"],
+        ["protect"],
+        ["otp"],
+        ["gbe"],
     )
     return " ".join(words[: 2 if grouped else 1]) or "hwflash"
 

@@ -186,8 +186,13 @@ def which_programmers(function: F) -> F:
 def selection_options(function: F) -> F:
     """``--at``, ``--range`` and ``--region``; collected by `selection`."""
     function = click.option(
+        "--layout", type=PATH, metavar="FILE",
+        help="Layout file (START:END NAME a line) that says where regions are.",
+    )(function)  # fmt: skip
+    function = click.option(
         "--region", "regions", type=REGION, multiple=True,
-        help="Only this region of the board, from or to a file of its own; repeatable.",
+        help="Only this region of the layout, the board or the chip's own descriptor or map, or "
+        "the firmware volume with this GUID; from or to a file of its own; repeatable.",
     )(function)  # fmt: skip
     function = click.option(
         "--range", "range_", type=RANGE, help="Only START:LENGTH, such as 0x10000:64K."
@@ -215,11 +220,19 @@ def change_options(function: F) -> F:
 
 
 _CHANGE_OPTIONS: list[Callable[[Any], Any]] = [
+    click.option(
+        "--all-regions", is_flag=True,
+        help="Protected regions, such as descriptor and management engine, may change too.",
+    ),
     click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     click.option("-n", "--dry-run", is_flag=True, help="Show the plan, change nothing."),
     click.option(
         "--verify", type=click.Choice(["touched", "full"]), default="touched", show_default=True,
         help="Read back what was touched, or everything the job covers.",
+    ),
+    click.option(
+        "--lift-protection", is_flag=True,
+        help="Lift the chip's own protection where it is in the way, and put it back afterwards.",
     ),
     click.option(
         "--backup-dir", type=click.Path(path_type=Path, file_okay=False),
@@ -264,7 +277,10 @@ def selection(options: dict[str, Any]) -> Selection:
     """Take the selection options out of a command's options."""
     from hwflash.jobs.selection import Selection
 
-    found = Selection(options.pop("at"), options.pop("range_"), tuple(options.pop("regions")))
+    found = Selection(
+        options.pop("at"), options.pop("range_"), tuple(options.pop("regions")),
+        options.pop("layout"), options.pop("all_regions", False),
+    )  # fmt: skip
     found.check()
     return found
 

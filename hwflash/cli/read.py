@@ -55,7 +55,8 @@ def command(run: runner.Run, file: Path | None, repeat: int, kind: str, **option
     if str(file) == "-" and run.console.json_lines:
         raise UsageError("--json and - both want stdout", code="usage.selection")
     with open_session(request, run.console) as session:
-        parts = ranges(chosen, session.chip.size, session.board)
+        session.use_layout(chosen.layout)
+        parts = ranges(chosen, session.chip.size, session.region)
         _require_one_run(file, [part.range for part in parts if part.file is None], kind)
         places = [part.range for part in parts]
         run.console.begin("read", ranges=range_keys(places))

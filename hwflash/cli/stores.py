@@ -126,6 +126,10 @@ _EDIT_OPTIONS: list[Callable[[Any], Any]] = [
         help="Read back what was touched, or the whole volume.",
     ),
     click.option(
+        "--lift-protection", is_flag=True,
+        help="Lift the chip's own protection where it is in the way, and put it back afterwards.",
+    ),
+    click.option(
         "--backup-dir", type=click.Path(path_type=Path, file_okay=False),
         help="Folder for the backup. Default: in the state directory.",
     ),

@@ -43,9 +43,10 @@ def command(run: runner.Run, file: Path | None, kind: str, **options: Any) -> ru
         return _verify_gang(run, devices, file, kind, chosen, request)
     image = params.load_file(run, file, kind) if file is not None else None
     with open_session(request, run.console) as session:
+        session.use_layout(chosen.layout)
         targets = segments(
             chosen, image, lambda path: params.load_file(run, path, kind), session.chip.size,
-            session.board,
+            session.region,
         )  # fmt: skip
         run.console.begin("verify", ranges=range_keys(item.range for item in targets))
         state = state_for_history(run.console)

@@ -130,6 +130,7 @@ def _write(
 ) -> runner.Outcome:
     from dataclasses import replace
 
+    from hwflash.jobs.regions import EVERY
     from hwflash.jobs.selection import segments
     from hwflash.jobs.session import open_session
     from hwflash.jobs.write import restore_targets, write
@@ -139,16 +140,16 @@ def _write(
     image = params.load_file(run, file, kind) if file is not None else None
     words = params.repeated(options)
     with repeatable(words), open_session(params.request(options), run.console) as session:
+        session.use_layout(chosen.layout)
         if restore is not None:
             how = replace(how, kind="restore")
             targets = restore_targets(session, restore)
-            if session.board is not None:  # a backup that is named names what it holds
-                every = frozenset(region.name for region in session.board.region_map())
-                how = replace(how, named_regions=every)
+            # A backup that is named names what it holds.
+            how = replace(how, named_regions=frozenset({EVERY}))
         else:
             targets = segments(
                 chosen, image, lambda path: params.load_file(run, path, kind), session.chip.size,
-                session.board,
+                session.region,
             )  # fmt: skip
         run.console.begin("write", ranges=range_keys(item.range for item in targets))
         result = write(session, targets, how, run.console, run.cancel)
@@ -229,6 +230,7 @@ def write_options(
         backup_folder=options.pop("backup_dir"),
         verify_full=options.pop("verify") == "full",
         dry_run=dry_run,
+        lift_protection=options.pop("lift_protection", False),
         confirm=None if yes else _asker(run),
         named_regions=named,
         kind=run.console.command,

@@ -46,6 +46,7 @@ class JobRecord:
         unfinished: erase ranges that began and did not end.
         steps: steps as they began, in order, each with whether it ended.
         finished: the write came to its end, verification included.
+        lifted: the chip's protection was lifted, and is not known to be back.
         ordered: its steps write over one another; what a step left is not always the target.
     """
 
@@ -60,6 +61,7 @@ class JobRecord:
     steps: tuple[tuple[str, Range, bool], ...]
     finished: bool
     ordered: bool = False
+    lifted: bool = False
 
     @property
     def name(self) -> str:
@@ -96,6 +98,7 @@ class Journal:
         self.folder = folder
         self._stream = stream
         self.begun = False
+        self.lifted = False
 
     @property
     def name(self) -> str:
@@ -139,8 +142,13 @@ class Journal:
         return cls(folder, stream)
 
     @classmethod
-    def reopen(cls, folder: Path) -> Journal:
+    def reopen(cls, folder: Path, *, begun: bool = True, lifted: bool = False) -> Journal:
         """Go on writing the journal of an unfinished job.
+
+        Args:
+            folder: where it is kept.
+            begun: a step was begun before.
+            lifted: the protection was lifted before, and not put back.
 
         Raises:
             EnvironmentFault: it cannot be written (``journal.unwritable``).
@@ -149,10 +157,39 @@ class Journal:
             journal = cls(folder, (folder / JOURNAL).open("a", encoding="utf-8"))
         except OSError as exc:
             raise _unwritable(folder, exc) from exc
-        journal.begun = True
+        journal.begun, journal.lifted = begun, lifted
         # A crash may have left half a line.
         journal._stream.write("\n")
         return journal
+
+    def keep(self, name: str, content: bytes | None) -> None:
+        """Put a further file into the job's folder in place of an older one; None: have none.
+
+        Raises:
+            EnvironmentFault: it cannot be written.
+        """
+        try:
+            if content is None:
+                (self.folder / name).unlink(missing_ok=True)
+            else:
+                write_atomically(self.folder / name, content)
+            sync_folder(self.folder)
+        except OSError as exc:
+            raise _unwritable(self.folder, exc) from exc
+
+    def lift(self) -> None:
+        """The chip's protection is about to be lifted.
+
+        Raises:
+            EnvironmentFault: it cannot be written, and the protection must not be lifted.
+        """
+        self._write({"event": "lift"}, durable=True)
+        self.lifted = True
+
+    def put_back(self) -> None:
+        """The chip's protection is as it was."""
+        self._write({"event": "put-back"}, durable=True)
+        self.lifted = False
 
     def begin(self, step: Step) -> None:
         """A step is about to be sent to the chip.
@@ -177,7 +214,7 @@ class Journal:
         # What a full disk did not take is tried again here; `_write` has reported it already.
         with suppress(OSError):
             self._stream.close()
-        if not self.begun:
+        if not (self.begun or self.lifted):
             with suppress(OSError):
                 for file in self.folder.iterdir():
                     file.unlink()
@@ -245,20 +282,23 @@ def overtaken(record: JobRecord) -> bool:
 
 
 def unfinished_jobs(jobs: Path) -> list[JobRecord]:
-    """Jobs that began and did not finish, oldest first; damaged folders are passed over."""
+    """Jobs that began and did not finish, or left the chip's protection lifted, oldest first.
+
+    Damaged folders are passed over.
+    """
     found: list[JobRecord] = []
     for folder in sorted(jobs.iterdir()) if jobs.is_dir() else []:
         try:
             record = load(folder)
         except ImageError:
             continue
-        if record.begun and not record.finished:
+        if (record.begun and not record.finished) or record.lifted:
             found.append(record)
     return found
 
 
 def _replay(record: JobRecord, lines: Sequence[str]) -> JobRecord:
-    begun = finished = False
+    begun = finished = lifted = False
     open_erases: set[Range] = set()
     steps: dict[int, tuple[str, Range, bool]] = {}
     latest: dict[tuple[str, Range], int] = {}
@@ -268,6 +308,9 @@ def _replay(record: JobRecord, lines: Sequence[str]) -> JobRecord:
             kind = event["event"]
             if kind == "finished":
                 finished = True
+                continue
+            if kind in ("lift", "put-back"):
+                lifted = kind == "lift"
                 continue
             begun = True
             place = Range(int(event["address"]), int(event["length"]))
@@ -291,6 +334,7 @@ def _replay(record: JobRecord, lines: Sequence[str]) -> JobRecord:
         tuple(steps.values()),
         finished,
         record.ordered,
+        lifted,
     )
 
 

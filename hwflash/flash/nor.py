@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from hwflash.bus.abilities import limits_of
@@ -13,7 +12,7 @@ from hwflash.chip import opcodes
 from hwflash.chip.commands import THREE_BYTE_SPAN, CommandSet
 from hwflash.chip.model import Chip, Duration, ProtectionStyle
 from hwflash.chip.protection import sst26_bpr_length
-from hwflash.errors import ChipProtected, HwflashError, UsageError
+from hwflash.errors import ChipProtected, UsageError
 from hwflash.flash.device import EraseBlock, Geometry
 from hwflash.flash.pipeline import Page, PageProgrammer, StatusPoller
 from hwflash.units import Range
@@ -76,6 +75,11 @@ class NorFlash:
     def geometry(self) -> Geometry:
         """The chip's geometry with this bus's speed, erase types it can command."""
         return self._geometry
+
+    @property
+    def in_four_byte_mode(self) -> bool:
+        """Whether every address sent has four bytes."""
+        return self._commands.width == 4 and not self._commands.dedicated
 
     # --- flash device -------------------------------------------------------------------
 
@@ -216,34 +220,9 @@ class NorFlash:
         if self.chip.jedec_id[0] not in UNIQUE_ID_MAKERS:
             return None
         # One dummy byte more in the 4-byte mode, as 256 Mbit Winbond parts want it.
-        in_mode = self._commands.width == 4 and not self._commands.dedicated
-        command = bytes((opcodes.READ_UNIQUE_ID,)) + bytes(5 if in_mode else 4)
+        command = bytes((opcodes.READ_UNIQUE_ID,)) + bytes(5 if self.in_four_byte_mode else 4)
         found = self.bus.execute([Transfer(command, 8)])[0]
         return None if len(set(found)) == 1 else found.hex()
-
-    @contextmanager
-    def unlocked(self) -> Generator[None]:
-        """Lift volatile block locks for the time of a write.
-
-        SST26 parts power up with every block locked. The lock register is volatile, so
-        lifting it changes nothing that outlives the supply; it is put back at the end.
-        """
-        saved = self.block_protection()
-        if saved is None:
-            yield
-            return
-        enable = Transfer(bytes((opcodes.WRITE_ENABLE,)))
-        self.bus.execute([enable, Transfer(bytes((opcodes.GLOBAL_UNLOCK,)))])
-        restore = [enable, Transfer(bytes((opcodes.WRITE_BLOCK_PROTECTION,)) + saved)]
-        try:
-            yield
-        except BaseException:
-            # What went wrong first says whether the chip was touched; a programmer that is
-            # lost keeps the locks from being put back too, and must not hide it.
-            with suppress(HwflashError):
-                self.bus.execute(restore)
-            raise
-        self.bus.execute(restore)
 
     def close(self) -> None:
         """Leave the 4-byte mode, so that firmware finds the 3-byte addresses it starts with."""

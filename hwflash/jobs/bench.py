@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from hwflash.chip import catalog
-from hwflash.chip.model import Chip
+from hwflash.chip.model import Chip, ProtectionStyle
+from hwflash.chip.protection_choice import choose
 from hwflash.errors import ReferenceFailed
 from hwflash.flash.device import Geometry
 from hwflash.flash.plan import Window, make_plan
+from hwflash.flash.protection import ProtectionAccess
 from hwflash.jobs.opening import Request
 from hwflash.jobs.session import Session, open_session
 from hwflash.jobs.write import WriteOptions, write
@@ -169,8 +171,13 @@ class Bench:
         yield self._write("append a variable", store, bytes(grown), page, read_all)
 
     def _program_all(self, session: Session) -> None:
-        with session.flash.unlocked():
-            session.flash.program(0, self._new)
+        chip = session.chip
+        if chip.protection.style is ProtectionStyle.SST26:  # locked as a whole at power-up
+            access = ProtectionAccess(session.flash)
+            open_locks = choose(chip, access.read(), ()).exact
+            if open_locks is not None:
+                access.apply(open_locks, {})
+        session.flash.program(0, self._new)
 
     def _write(self, job: str, old: bytes, new: bytes, length: int, reads: float) -> Row:
         def run(session: Session) -> None:

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from hwflash.errors import ChipStateUnknown, HwflashError
 from hwflash.flash import journal as journals
-from hwflash.flash.journal import Journal
+from hwflash.flash.journal import JobRecord, Journal
+from hwflash.flash.plan import Plan
+from hwflash.jobs.lifting import PROTECTION, lift_for, lifted, not_put_back
 from hwflash.jobs.prepare import Job, Prepared
 from hwflash.jobs.remember import FACTS, Facts, remember, told
 from hwflash.uefi.flashops import Operation, dump_operations
@@ -34,6 +36,7 @@ def begin(
         backup: the file to which the old content went.
         operations: the plan's steps with their data, where their order matters.
     """
+    lift = lift_for(job, prepared.plan.changed, checked=True)
     described = {
         "programmer": job.session.programmer.url,
         "jedec_id": job.session.chip.jedec_id.hex(),
@@ -43,9 +46,30 @@ def begin(
     }
     target = [window.new for window in prepared.windows]
     more = {FACTS: told(job, facts).dump()}
+    if lift is not None:
+        more[PROTECTION] = lift.dump()
     if operations:
         more[OPERATIONS] = dump_operations(operations)
     return Journal.create(job.options.state / "jobs", prepared.plan, target, described, more)
+
+
+def reopen(job: Job, record: JobRecord, plan: Plan) -> Journal:
+    """Go on with the journal of a write that stopped half way.
+
+    Args:
+        job: what is written where.
+        record: that write.
+        plan: what is left of it.
+
+    Raises:
+        ChipProtected: the protection is in the way and cannot be lifted.
+        EnvironmentFault: the journal cannot be written.
+    """
+    lift = lift_for(job, plan.changed, record, checked=True)
+    journal = Journal.reopen(record.folder, begun=record.begun, lifted=record.lifted)
+    # A protection that somebody set since is not to be replaced by the one of before.
+    journal.keep(PROTECTION, lift.dump() if lift is not None else None)
+    return journal
 
 
 def carry_out(
@@ -69,20 +93,23 @@ def carry_out(
     """
     verified = False
     try:
-        with job.session.flash.unlocked():
+        with lifted(job, journal):
             change()
             verified = True
     except HwflashError as exc:
-        if not journal.begun:
+        if not (journal.begun or journal.lifted):
             raise
         if not verified:
             entry = remember(
                 job, facts, "unknown", error=exc.code, backup=backup, journal=journal.name
             )
             raise _unknown(job, exc, journal, backup, entry) from exc
-        job.reporter.warning(
-            f"written and verified, but the block locks were not put back: {exc}", code=exc.code
+        failed = not_put_back(exc, journal, job.session.programmer.url, backup)
+        entry = remember(
+            job, facts, "unknown", error=failed.code, backup=backup, journal=journal.name
         )
+        failed.context = {**failed.context, "history": entry}
+        raise failed from exc
     finally:
         journal.close()
     return remember(job, facts, "ok", backup=backup, journal=journal.name)
@@ -139,6 +166,8 @@ def _unknown(
     if not isinstance(exc, ChipStateUnknown):
         facts = {"cause": exc.code, "facts": facts}
         message, code = f"the write stopped half way: {exc}", ChipStateUnknown.code
+    if journal.lifted:
+        message += "; the chip's protection is still lifted"
     facts |= {
         "resume": journal.name,
         "backup": str(backup),

@@ -63,7 +63,8 @@ class Sources:
         """
         image = pool.image(self.image) if self.image is not None else None
         files = pool.images(self.files)
-        return segments(chosen, image, files.__getitem__, session.chip.size, session.board)
+        session.use_layout(chosen.layout)
+        return segments(chosen, image, files.__getitem__, session.chip.size, session.region)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,9 @@ class WriteTask:
     def carry_out(self, session: Session, bench: Bench) -> tuple[dict[str, Any], str]:
         """Do it; the result's keys, and the outcome."""
         if self.kind == "erase":
+            session.use_layout(self.selection.layout)
             places = [
-                part.range for part in ranges(self.selection, session.chip.size, session.board)
+                part.range for part in ranges(self.selection, session.chip.size, session.region)
             ]
             targets = [Segment(place.address, b"\xff" * place.length) for place in places]
         else:
@@ -136,7 +138,8 @@ class ReadTask:
 
     def carry_out(self, session: Session, bench: Bench) -> tuple[dict[str, Any], str]:
         """Do it; the result's keys, and the outcome."""
-        parts = ranges(self.selection, session.chip.size, session.board)
+        session.use_layout(self.selection.layout)
+        parts = ranges(self.selection, session.chip.size, session.region)
         names = [self._name(part.file or self.file, session, bench.number) for part in parts]
         for name in names:
             one_run = names.count(name) == 1

@@ -13,6 +13,7 @@ from hwflash.jobs.job_numbers import Supply
 from hwflash.jobs.job_values import placed_bytes
 from hwflash.jobs.jobfile_form import JobForm
 from hwflash.jobs.placeholders import UnitValues
+from hwflash.jobs.regions import board_lookup
 from hwflash.jobs.selection import RegionChoice, Selection, segments
 from hwflash.layout.files import Image, Segment
 
@@ -94,7 +95,9 @@ class Batch:
         """
         found = self.image_content(size)
         for choice, image in self.region_choices():
-            for segment in segments(Selection(regions=(choice,)), image, _none, size, self.board):
+            for segment in segments(
+                Selection(regions=(choice,)), image, _none, size, board_lookup(self.board)
+            ):
                 found = lay_over(found, segment)
         for item in self.form.bytes:
             found = lay_over(found, placed_bytes(item, unit, self.blobs.__getitem__))
@@ -111,7 +114,7 @@ class Batch:
             return []
         choices = tuple(RegionChoice(name) for name in image.regions)
         chosen = Selection(at=image.at, regions=choices)
-        return segments(chosen, self.images[image.file], _none, size, self.board)
+        return segments(chosen, self.images[image.file], _none, size, board_lookup(self.board))
 
     def region_choices(self) -> Iterable[tuple[RegionChoice, Image]]:
         """Regions with files of their own."""

@@ -23,6 +23,7 @@ from hwflash.jobs.job_values import fault_of, placed_bytes, texts
 from hwflash.jobs.jobfile_form import ImageTable, RegionTable, Value, to_mac
 from hwflash.jobs.jobfile_rules import Parts, values_of
 from hwflash.jobs.placeholders import UnitValues, placeholders
+from hwflash.jobs.regions import board_lookup
 from hwflash.jobs.selection import RegionChoice, Selection, segments
 from hwflash.jobs.unit_sheet import FAULTS_SHOWN, Sheet, read_sheet
 from hwflash.layout.files import Image, load_image
@@ -266,7 +267,7 @@ def _places(parts: Parts, files: Files) -> Iterator[Fault]:
             continue
         selection = Selection(at=at, regions=tuple(RegionChoice(name) for name in regions))
         try:
-            parts_of_it = segments(selection, image, load_image, size, files.board)
+            parts_of_it = segments(selection, image, load_image, size, board_lookup(files.board))
         except HwflashError as error:
             key = "regions" if isinstance(table, ImageTable) and regions else "file"
             yield Fault(f"{path}.{'name' if error.code == 'usage.region' else key}", error.message)

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hwflash.boards import Board
 from hwflash.errors import BusUnstable, ImageError, UsageError
 from hwflash.flash import backup as backups
 from hwflash.flash.execute import differences, read_range, read_ranges
 from hwflash.flash.plan import Plan, Window, make_plan, windows_for
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.known import from_image, report_wrong, spot_check
+from hwflash.jobs.lifting import lift_for
+from hwflash.jobs.regions import unnamed_protected
 from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
+from hwflash.layout.regions import RegionMap
 from hwflash.progress import CancelToken, Reporter
 from hwflash.units import Range, format_size, merge_ranges
 
@@ -33,6 +35,7 @@ class WriteOptions:
         confirm: asked with the plan before anything is changed; False stops.
         named_regions: protected regions of the board that the user named.
         assume: what the chip is said to hold; spot-checked instead of read.
+        lift_protection: lift the chip's protection for the write, and put it back.
         kind: what the history calls it: ``write``, ``erase``, ``restore``.
         details: more for the history, such as whose unit it is; JSON values.
     """
@@ -44,6 +47,7 @@ class WriteOptions:
     confirm: Callable[[Plan], bool] | None = None
     named_regions: frozenset[str] = frozenset()
     assume: tuple[Segment, ...] = ()
+    lift_protection: bool = False
     kind: str = "write"
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -99,8 +103,18 @@ def prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
     """
     _check_targets(job.session, targets)
     job.session.require_writable()
-    changed = [target.range for target in targets]
-    require_regions(job.session.board, changed, job.options.named_regions)
+    regions = job.session.regions()
+    if job.session.layout_problem is not None:
+        job.reporter.warning(
+            f"the chip's flash descriptor cannot be used and protects nothing: "
+            f"{job.session.layout_problem}",
+            code=job.session.layout_problem.code,
+        )
+    board = job.session.board
+    if board is not None and board.region:  # a board's word is kept whatever the chip holds
+        changed = [target.range for target in targets]
+        owner = layout_owner(job.session)
+        require_regions(regions, owner, changed, job.options.named_regions)
     return until_steady(job.session.programmer.bus, job.reporter, lambda: _prepare(job, targets))
 
 
@@ -128,19 +142,24 @@ def _check_targets(session: Session, targets: Sequence[Segment]) -> None:
         last = target
 
 
-def require_regions(board: Board | None, changed: Sequence[Range], named: frozenset[str]) -> None:
-    """Regions that the board file protects are written only when they are named.
+def require_regions(
+    regions: RegionMap, owner: str, changed: Sequence[Range], named: frozenset[str]
+) -> None:
+    """Regions that are protected by their layout are written only when they are named.
+
+    Args:
+        regions: the layout.
+        owner: whose layout it is, for the error.
+        changed: what is to be changed.
+        named: the regions that were named.
 
     Raises:
         UsageError: one is not (``usage.protected-region``).
     """
-    if board is None:
-        return
-    for region in board.region_map():
-        touched = any(item.overlaps(region.range) for item in changed)
-        if region.protected and touched and region.name not in named:
+    for region in unnamed_protected(regions.regions, named):
+        if any(item.overlaps(region.range) for item in changed):
             raise UsageError(
-                f"region {region.name} ({region.range}) of board {board.name} is "
+                f"region {region.name} ({region.range}) of {owner} is "
                 "protected; it is written only when it is named",
                 code="usage.protected-region",
                 region=region.name,
@@ -149,16 +168,15 @@ def require_regions(board: Board | None, changed: Sequence[Range], named: frozen
             )
 
 
+def layout_owner(session: Session) -> str:
+    """Whose regions a chip has, in words."""
+    return f"board {session.board.name}" if session.board is not None else "the chip's layout"
+
+
 def kept_ranges(job: Job) -> tuple[Range, ...]:
-    """Protected regions of the board that were not named: not to be erased on the way either."""
-    board = job.session.board
-    if board is None:
-        return ()
-    return tuple(
-        region.range
-        for region in board.region_map()
-        if region.protected and region.name not in job.options.named_regions
-    )
+    """Protected regions that were not named: not to be erased on the way either."""
+    regions = unnamed_protected(job.session.regions().regions, job.options.named_regions)
+    return tuple(region.range for region in regions)
 
 
 def _prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
@@ -207,11 +225,24 @@ def _plan(
                 at = target.address - place.address
                 new[at : at + len(target.data)] = target.data
         windows.append(Window(place.address, old, bytes(new)))
+    _require_kept(job, windows)
     geometry = job.session.flash.geometry
     plan = make_plan(job.session.chip.part, geometry, windows, kept_ranges(job))
     if plan.steps:
-        job.session.require_unlocked(plan.changed)
+        lift_for(job, plan.changed)
     return windows, plan
+
+
+def _require_kept(job: Job, windows: Sequence[Window]) -> None:
+    """Refuse windows that change a protected region which was not named."""
+    regions = job.session.regions()
+    for region in unnamed_protected(regions.regions, job.options.named_regions):
+        for window in windows:
+            start = max(region.range.address, window.address) - window.address
+            end = min(region.range.end, window.range.end) - window.address
+            if start < end and window.old[start:end] != window.new[start:end]:
+                owner = layout_owner(job.session)
+                require_regions(regions, owner, [region.range], job.options.named_regions)
 
 
 def _narrowed(job: Job, windows: Sequence[Window], plan: Plan) -> tuple[list[Window], Plan]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hwflash.boards import Board
 from hwflash.errors import ImageError, UsageError
+from hwflash.jobs.regions import EVERY, Lookup
 from hwflash.layout.files import Image, Segment
 from hwflash.units import Range, format_size
 
@@ -27,12 +27,16 @@ class Selection:
     Attributes:
         at: address at which the file belongs.
         range: the only part of the chip to touch.
-        regions: regions of the board's layout.
+        regions: regions of the layout.
+        layout: a layout file of flashrom that says where regions are.
+        every: protected regions may be written as well.
     """
 
     at: int | None = None
     range: Range | None = None
     regions: tuple[RegionChoice, ...] = ()
+    layout: Path | None = None
+    every: bool = False
 
     def check(self) -> None:
         """Refuse combinations that contradict each other.
@@ -54,7 +58,8 @@ class Selection:
     @property
     def named(self) -> frozenset[str]:
         """Names of the regions the user named."""
-        return frozenset(choice.name for choice in self.regions)
+        every = [EVERY] if self.every else []
+        return frozenset([*every, *(choice.name for choice in self.regions)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Part:
     file: Path | None
 
 
-def ranges(selection: Selection, size: int, board: Board | None) -> list[Part]:
+def ranges(selection: Selection, size: int, lookup: Lookup | None) -> list[Part]:
     """What to read or erase.
 
     Raises:
@@ -73,7 +78,7 @@ def ranges(selection: Selection, size: int, board: Board | None) -> list[Part]:
     """
     selection.check()
     if selection.regions:
-        return [Part(_region(choice, board, size), choice.file) for choice in selection.regions]
+        return [Part(_region(choice, lookup, size), choice.file) for choice in selection.regions]
     if selection.range is not None:
         return [Part(_inside(selection.range, size), None)]
     if selection.at is not None:
@@ -86,7 +91,7 @@ def segments(
     image: Image | None,
     load: Callable[[Path], Image],
     size: int,
-    board: Board | None,
+    lookup: Lookup | None,
 ) -> list[Segment]:
     """What to write or verify.
 
@@ -98,7 +103,7 @@ def segments(
         image: the command's own file, or None.
         load: reads the files that regions name.
         size: size of the chip in bytes.
-        board: where regions are looked up.
+        lookup: where regions are looked up.
 
     Raises:
         ImageError: the file does not fit the chip, range or region.
@@ -115,7 +120,7 @@ def segments(
                     code="usage.selection",
                     region=choice.name,
                 )
-            place = _region(choice, board, size)
+            place = _region(choice, lookup, size)
             found += _cut(source, place, size, f"region {choice.name}")
         return sorted(found, key=lambda item: item.address)
     if image is None:
@@ -192,14 +197,14 @@ def _cut(image: Image, place: Range, size: int, what: str) -> list[Segment]:
     return [Segment(place.address, data)]
 
 
-def _region(choice: RegionChoice, board: Board | None, size: int) -> Range:
-    if board is None:
+def _region(choice: RegionChoice, lookup: Lookup | None, size: int) -> Range:
+    if lookup is None:
         raise UsageError(
             f"region {choice.name} needs a board that says where it is",
             code="usage.region-board",
             region=choice.name,
         )
-    return _inside(board.region_map()[choice.name].range, size)
+    return _inside(lookup(choice.name), size)
 
 
 def _inside(place: Range, size: int) -> Range:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -15,13 +16,17 @@ from hwflash.errors import (
     ChipProtected,
     ChipUnsupported,
     HwflashError,
+    ImageError,
     UsageError,
 )
 from hwflash.flash.identify import Identity, identify
 from hwflash.flash.nor import NorFlash
+from hwflash.flash.protection import ProtectionAccess
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.programmer import Programmer
+from hwflash.jobs.regions import chip_regions, quick_fmap, read_layout_file, volume_region
+from hwflash.layout.regions import RegionMap
 from hwflash.progress import Reporter
 from hwflash.units import Range
 
@@ -40,6 +45,7 @@ class Session:
         identity: what the chip answered.
         flash: the chip as a flash device.
         board: the board, or None.
+        layout_problem: why the chip's own descriptor could not be used, once it was looked at.
     """
 
     def __init__(self, programmer: Programmer, identity: Identity, board: Board | None) -> None:
@@ -47,6 +53,8 @@ class Session:
         self.identity = identity
         self.board = board
         self.flash = NorFlash(programmer.bus, identity.chip)
+        self._regions: RegionMap | None = None
+        self.layout_problem: ImageError | None = None
         self._started = programmer.bus.clock.now()
 
     def __enter__(self) -> Self:
@@ -70,9 +78,64 @@ class Session:
         """Time since the chip was identified: real, or modelled on a simulated programmer."""
         return self.programmer.bus.clock.now() - self._started
 
+    def use_layout(self, file: Path | None) -> None:
+        """Take the regions from a layout file of flashrom, when one is named.
+
+        Raises:
+            ImageError: see `hwflash.jobs.regions.read_layout_file`.
+        """
+        if file is not None:
+            self._regions = read_layout_file(file, self.chip.size)
+
+    def regions(self) -> RegionMap:
+        """The regions of the chip: by a layout file, the board file, or the chip itself.
+
+        Raises:
+            ImageError: the board says that the chip tells them, and it does not.
+        """
+        if self._regions is None:
+            self._regions, self.layout_problem = chip_regions(self.flash, self.board)
+        return self._regions
+
+    def region(self, name: str) -> Range:
+        """Where a region is, or a firmware volume by its GUID, or an area of the chip's FMAP.
+
+        Raises:
+            UsageError: there is none of that name (``usage.region``), or nothing tells any
+                (``usage.region-board``).
+            ImageError: the chip's descriptor cannot be used.
+        """
+        found = self.regions()
+        if name not in found:
+            volume = volume_region(name, lambda: self.flash.read(0, self.chip.size))
+            if volume is not None:
+                return volume.range
+            areas = quick_fmap(self.flash) if self.board is None else None
+            if areas is not None and name in areas:
+                return areas[name].range
+        if not found.regions:
+            if self.layout_problem is not None:
+                raise self.layout_problem
+            raise UsageError(
+                f"region {name} needs a board or a layout that says where it is",
+                code="usage.region-board",
+                region=name,
+            )
+        return found[name].range
+
     def protection(self) -> ProtectionState:
         """Which bytes are locked at present."""
-        return locked(self.chip, self.flash.registers(), self.flash.block_protection())
+        return self._protection(self.chip, self.flash.registers(), self.flash.block_protection())
+
+    def _protection(
+        self, chip: Chip, registers: dict[int, int], bpr: bytes | None = None
+    ) -> ProtectionState:
+        """What registers lock, with the locks that registers do not tell."""
+        access = ProtectionAccess(self.flash)
+        state = locked(chip, registers, bpr, security=access.security())
+        if state.individual and chip.protection.wps is not None:
+            return locked(chip, registers, individual=access.read().individual)
+        return state
 
     def unique_id(self) -> str | None:
         """The chip's unique id in hex, or None when it has none that can be told."""
@@ -127,7 +190,7 @@ class Session:
         if self.flash.block_protection() is not None:
             return
         for chip in (self.chip, *self.identity.resolved.twins):
-            state = locked(chip, self.flash.registers(chip))
+            state = self._protection(chip, self.flash.registers(chip))
             hit = [span for span in state.ranges if any(span.overlaps(item) for item in changed)]
             if not hit:
                 continue

@@ -22,10 +22,12 @@ from hwflash.flash.steady import until_steady
 from hwflash.jobs.carry_out import begin, carry_out, supersede
 from hwflash.jobs.edit_file import names_same_file, remember_file, replace_file, write_other
 from hwflash.jobs.erase_steps import fit_erases, fold_erases
+from hwflash.jobs.lifting import lift_for
 from hwflash.jobs.prepare import (
     Job,
     Prepared,
     WriteOptions,
+    layout_owner,
     require_regions,
     require_same,
     save_what_was_read,
@@ -271,8 +273,10 @@ def _prepare(
     edited = replace(edited, plan=plan, operations=tuple(folded))
     windows = [PlanWindow(whole.address, window.data, new)]
     if steps:
-        require_regions(session.board, plan.changed, job.options.named_regions)
-        session.require_unlocked(plan.changed)
+        require_regions(
+            session.regions(), layout_owner(session), plan.changed, job.options.named_regions
+        )
+        lift_for(job, plan.changed)
         if not job.options.dry_run:
             # All of it was decided on: one wrong bit in a state byte would be a wrong decision.
             (again,) = source.read([whole], job.reporter, job.cancel)
@@ -317,7 +321,9 @@ def _edit_file(
     if options.write.dry_run or (not steps and output is None):
         return edited
     if source.board is not None:
-        require_regions(source.board, plan.changed, options.write.named_regions)
+        named = options.write.named_regions
+        board = source.board
+        require_regions(board.region_map(), f"board {board.name}", plan.changed, named)
     if output is not None and not names_same_file(source.name, output):
         replaces = output.exists()
         if replaces and options.write.confirm is not None and not options.write.confirm(plan):

@@ -13,9 +13,10 @@ from pathlib import Path
 from hwflash.errors import ImageError, Interrupted
 from hwflash.flash import backup as backups
 from hwflash.flash.execute import read_ranges
-from hwflash.flash.journal import JobRecord, Journal
+from hwflash.flash.journal import JobRecord
 from hwflash.flash.plan import Plan, Step, Window
-from hwflash.jobs.carry_out import OPERATIONS, carry_out
+from hwflash.jobs.carry_out import OPERATIONS, carry_out, reopen
+from hwflash.jobs.lifting import lift_for
 from hwflash.jobs.prepare import Job
 from hwflash.jobs.remember import facts_to_resume
 from hwflash.jobs.run_operations import run_operations
@@ -48,12 +49,12 @@ def resume_operations(job: Job, record: JobRecord) -> tuple[Plan, bool, int | No
     left = operations[index:]
     plan = replace(record.plan, steps=_steps(record.plan, operations, index))
     if plan.steps:
-        session.require_unlocked(plan.changed)
+        lift_for(job, plan.changed, record)
     if job.options.dry_run:
         return plan, False, None
     if plan.steps and job.options.confirm is not None and not job.options.confirm(plan):
         raise Interrupted("not confirmed", code="interrupted.declined", backup=record.backup)
-    journal = Journal.reopen(record.folder)
+    journal = reopen(job, record, plan)
     window = Window(place.address, content, new)
     entry = carry_out(
         job,

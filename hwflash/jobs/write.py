@@ -21,8 +21,9 @@ from hwflash.flash import journal as journals
 from hwflash.flash.execute import Executor, read_ranges
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.plan import Plan, Window, content_hash, make_plan
-from hwflash.jobs.carry_out import begin, carry_out, supersede
+from hwflash.jobs.carry_out import begin, carry_out, reopen, supersede
 from hwflash.jobs.known import first_stranger, from_journal, spot_check
+from hwflash.jobs.lifting import lift_for
 from hwflash.jobs.prepare import (
     Job,
     WriteOptions,
@@ -31,6 +32,7 @@ from hwflash.jobs.prepare import (
     read_again,
     save_what_was_read,
 )
+from hwflash.jobs.regions import EVERY
 from hwflash.jobs.remember import (
     Facts,
     facts_to_resume,
@@ -163,7 +165,9 @@ def resume(
         Interrupted: not confirmed, nothing changed by this call.
         ChipStateUnknown: stopped or failed again.
     """
-    job = Job(session, replace(options, kind="resume"), reporter, cancel)
+    # What was named when the write began is not asked for again.
+    options = replace(options, kind="resume", named_regions=frozenset({EVERY}))
+    job = Job(session, options, reporter, cancel)
     with remembering(job):
         return _resume(job, record)
 
@@ -171,6 +175,8 @@ def resume(
 def _resume(job: Job, record: JobRecord) -> WriteResult:
     session, options = job.session, job.options
     _same_chip(session, record.jedec_id, record.unique_id, record.plan.size)
+    if record.finished:
+        return _put_back_only(job, record)
     if record.ordered:
         from hwflash.jobs.uefi_resume import resume_operations
 
@@ -190,14 +196,14 @@ def _resume(job: Job, record: JobRecord) -> WriteResult:
     plan = make_plan(session.chip.part, session.flash.geometry, windows, kept_ranges(job))
     backup = Path(record.backup)
     if plan.steps:
-        session.require_unlocked(plan.changed)
+        lift_for(job, plan.changed, record)
         if record.unique_id is None:
             _back_up_again(job, windows, plan)
     if options.dry_run:
         return WriteResult(plan, False, sum(p.length for p, _ in target), plan.sha256)
     if plan.steps and options.confirm is not None and not options.confirm(plan):
         raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup))
-    journal = Journal.reopen(record.folder)
+    journal = reopen(job, record, plan)
     touched = merge_ranges(record.plan.changed + plan.changed)
     mismatches, entry = _execute(
         job, plan, windows, journal, backup, touched, facts_to_resume(record)
@@ -213,6 +219,20 @@ def _resume(job: Job, record: JobRecord) -> WriteResult:
         seconds=session.seconds,
         entry=entry,
     )
+
+
+def _put_back_only(job: Job, record: JobRecord) -> WriteResult:
+    """The content is verified; what is left is the protection that was lifted for it."""
+    plan = replace(record.plan, steps=())
+    result = WriteResult(plan, False, 0, plan.sha256, backup=Path(record.backup))
+    job.reporter.info("only the chip's protection is left to be put back", job=record.name)
+    if job.options.dry_run:
+        return result
+    if job.options.confirm is not None and not job.options.confirm(plan):
+        raise Interrupted("not confirmed", code="interrupted.declined", backup=record.backup)
+    journal, facts = reopen(job, record, plan), facts_to_resume(record)
+    entry = carry_out(job, journal, Path(record.backup), facts, lambda: None)
+    return replace(result, executed=True, seconds=job.session.seconds, entry=entry)
 
 
 def _back_up_again(job: Job, windows: Sequence[Window], plan: Plan) -> None:

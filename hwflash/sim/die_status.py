@@ -1,7 +1,7 @@
 """Commands of the simulated die on write enable and registers.
 
 Ref: W25Q128JV Rev. F §8.2.1 to §8.2.5; N25Q256A Rev. U (70h, 50h); MX25L25645G Rev. 1.4 (2Bh);
-S25FL128S Rev. M (30h).
+S25FL128S Rev. M (30h); SST26VF064B DS20005119 §4.3 (WPLD).
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class StatusCommands:
         value = die.status.shown(number, four_byte=die.four_byte, suspended=suspended)
         if number == 1:
             value = value & 0xFC | (die.wel << 1) | busy
+            if die.locks.has_bpr:
+                value |= die.locks.bpr_locked << 4  # WPLD
             if self._chip.fail_flags is FailFlags.SPANSION_SR1:
                 value |= die.erase_failed << 5 | die.program_failed << 6
         return value

@@ -78,7 +78,7 @@ class BenchFlash:
 
         chosen = _selection(at, length, _names(region))
         with self.programmer.working() as (session, cancel):
-            places = [part.range for part in ranges(chosen, session.chip.size, session.board)]
+            places = [part.range for part in ranges(chosen, session.chip.size, session.region)]
             found = read(session, places, self.programmer.reporter, cancel, repeat)
             if found.disagreements:
                 raise BusUnstable(
@@ -119,7 +119,7 @@ class BenchFlash:
         chosen = _selection(at, None, _names(region))
         loaded = load(image)
         with self.programmer.working() as (session, cancel):
-            targets = segments(chosen, loaded, load_image, session.chip.size, session.board)
+            targets = segments(chosen, loaded, load_image, session.chip.size, session.region)
             options = replace(self.options("write"), named_regions=chosen.named)
             options = replace(options, verify_full=verify == "full")
             result = write(session, targets, options, self.programmer.reporter, cancel)
@@ -146,7 +146,7 @@ class BenchFlash:
             raise UsageError("erase needs a length", code="usage.selection")
         chosen = _selection(at, length, _names(region))
         with self.programmer.working() as (session, cancel):
-            places = [part.range for part in ranges(chosen, session.chip.size, session.board)]
+            places = [part.range for part in ranges(chosen, session.chip.size, session.region)]
             targets = [Segment(place.address, b"\xff" * place.length) for place in places]
             options = replace(self.options("erase"), named_regions=chosen.named)
             result = write(session, targets, options, self.programmer.reporter, cancel)
@@ -179,7 +179,7 @@ class BenchFlash:
         chosen = _selection(at, None, _names(region))
         loaded = load(image)
         with self.programmer.working() as (session, cancel):
-            targets = segments(chosen, loaded, load_image, session.chip.size, session.board)
+            targets = segments(chosen, loaded, load_image, session.chip.size, session.region)
             state = self.options("verify").state
             found = verify(session, targets, self.programmer.reporter, cancel, state)
         self.programmer.record.read.append(found.sha256)

@@ -13,7 +13,6 @@ import shlex
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -65,7 +64,7 @@ class Transaction:
         state = state_dir(programmer.settings.environ)
         with programmer.working() as (session, cancel):
             _require_finished(state / FOLDER, programmer.notes, session, cancel)
-            chosen = ranges(self._selection, session.chip.size, session.board)
+            chosen = ranges(self._selection, session.chip.size, session.region)
             places = sorted((part.range for part in chosen), key=lambda item: item.address)
             found = read(session, places, programmer.reporter, cancel, READS)
             _require_steady(found.disagreements)
@@ -122,13 +121,16 @@ class Transaction:
             error.add_note(f"{failed.message}\nrestore: {failed.context['restore_command']}")
 
     def _put_back(self, session: Session, cancel: CancelToken) -> None:
+        from hwflash.jobs.regions import EVERY
         from hwflash.jobs.write import WriteOptions, restore_targets, write
         from hwflash.state import state_dir
 
-        options = WriteOptions(state=state_dir(self._programmer.settings.environ), kind="restore")
-        if session.board is not None:  # a backup that is named names what it holds
-            every = frozenset(region.name for region in session.board.region_map())
-            options = replace(options, named_regions=every)
+        options = WriteOptions(
+            state=state_dir(self._programmer.settings.environ),
+            kind="restore",
+            # A backup that is named names what it holds.
+            named_regions=frozenset({EVERY}),
+        )
         targets = restore_targets(session, self.backup)
         write(session, targets, options, self._programmer.reporter, cancel)
 

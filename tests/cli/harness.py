@@ -181,7 +181,9 @@ def _check_manners(
         assert answer.out == "", "errors are talk"
         if not answer.err.startswith("Usage:"):
             assert re.search(
-                r"(^|now\? \[y/N\]: )error: .*\S \[[a-z.-]+\]$", answer.err, re.MULTILINE
+                r"(^|now\? \[y/N\]: |Type \S+ to do it: )error: .*\S \[[a-z.-]+\]$",
+                answer.err,
+                re.MULTILINE,
             ), answer.err
             assert re.search(r"^hint: \S", answer.err, re.MULTILINE), answer.err
             said = re.search(r"^  chip: \S", answer.err, re.MULTILINE)

@@ -2,8 +2,7 @@ import pytest
 from support import DieBus, Rig, RigFactory, large_chip, pattern, small_chip
 
 from hwflash.bus.spi import Transfer
-from hwflash.chip.model import Addressing, EnterFourByte, ProtectionLayout, ProtectionStyle
-from hwflash.errors import ChipProtected, ProgrammerLost
+from hwflash.chip.model import Addressing, EnterFourByte
 from hwflash.flash.nor import NorFlash
 from hwflash.flash.pipeline import Page
 from hwflash.units import KIB, MIB
@@ -127,58 +126,6 @@ def test_registers_and_unique_id() -> None:
     bus = DieBus(other)
     assert NorFlash(bus, other).unique_id() is None
     assert "4b00000000" not in bus.commands(), "elsewhere it is another command"
-
-
-# --- SST26 ------------------------------------------------------------------------------------
-
-SST = small_chip(jedec_id=b"\xbf\x26\x41", protection=ProtectionLayout(style=ProtectionStyle.SST26))
-
-
-def test_block_locks_are_lifted_for_a_write_and_put_back() -> None:
-    bus = DieBus(SST)
-    flash = NorFlash(bus, SST)
-    before = flash.block_protection()
-    assert any(before)
-    flash.program(0, b"\x00" * 16)
-    assert bus.die.content[0] == 0xFF, "locked"
-    with flash.unlocked():
-        flash.program(0, b"\x00" * 16)
-    assert bus.die.content[:16] == bytes(16)
-    assert flash.block_protection() == before
-
-
-def test_block_locks_are_put_back_after_a_failure() -> None:
-    bus = DieBus(SST)
-    flash = NorFlash(bus, SST)
-    before = flash.block_protection()
-    with pytest.raises(ChipProtected, match="mine"), flash.unlocked():
-        raise ChipProtected("mine")
-    assert flash.block_protection() == before
-
-
-def test_a_lost_programmer_does_not_hide_what_went_wrong(rig: RigFactory) -> None:
-    bench = rig(SST)
-
-    def lose() -> None:
-        bench.sim.unplug()
-        raise ChipProtected("mine")
-
-    with pytest.raises(ChipProtected, match="mine"), bench.flash.unlocked():
-        lose()
-
-
-def test_a_programmer_lost_at_the_very_end_is_told(rig: RigFactory) -> None:
-    bench = rig(SST)
-    with pytest.raises(ProgrammerLost), bench.flash.unlocked():
-        bench.sim.unplug()
-
-
-def test_other_chips_have_nothing_to_unlock() -> None:
-    bus = DieBus(small_chip())
-    flash = NorFlash(bus, small_chip())
-    with flash.unlocked():
-        pass
-    assert bus.sent == []
 
 
 def test_close_leaves_the_four_byte_mode_through_the_programmer() -> None:

@@ -154,7 +154,8 @@ def test_the_cable_is_pulled_at_every_usb_transfer(tmp_path: Path, chip) -> None
             assert content == job.before, f"cut at {number}: changed, and nothing was said"
             assert left == []
         else:
-            assert (error.code, error.exit_code) == ("chip.state-unknown", 6), (number, error)
+            assert error.exit_code == 6, (number, error)
+            assert error.code in ("chip.state-unknown", "protection.not-restored")
             assert [record.name for record in left] == [error.context["resume"]]
             assert Path(str(error.context["backup"])).is_file()
             if number % 7 == 0:

@@ -329,6 +329,57 @@ def test_protection_set_by_one_and_read_by_the_other(
         assert their_ranges(text) == [our_range(chip, registers)]
 
 
+def their_mode(text: str) -> str:
+    found = re.search(r"^Protection mode: (.*)$", text, re.MULTILINE)
+    assert found, text
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        pytest.param(*chip, id=chip[0], marks=[] if chip[0] == QUICK else [pytest.mark.slow])
+        for chip in PROTECTED
+    ],
+)
+def test_our_protect_commands_as_flashrom_sees_them(
+    serve: Serve, hwflash: Callable[..., None], part: str, name: str
+) -> None:
+    """``protect set``, ``lock`` and ``clear`` of each part: ranges and modes by --wp-status."""
+    flashrom = serve(part)
+    chip = flashrom.served.chip
+    flashrom.served.sim.die.status.stored[2] |= 0x02  # quad enable, which is to stay
+    flashrom.served.sim.die.restart()
+    where = ("-p", flashrom.served.url, "--allow-voltage", "-c", chip.part, "--yes")
+    draw = random.Random(part)
+    ranges = {our_range(chip, registers) for registers in settings(chip)} - {(0, 0)}
+    start, length = draw.choice(sorted(ranges))
+
+    hwflash("protect", "set", f"{start}:{length}", *where)
+    hwflash("protect", "lock", "wp-pin", *where)
+    text = flashrom.ok(name, "--wp-status")
+    assert (their_ranges(text), their_mode(text)) == ([(start, length)], "hardware")
+    hwflash("protect", "lock", "none", *where)
+    hwflash("protect", "clear", *where)
+    text = flashrom.ok(name, "--wp-status")
+    assert (their_ranges(text), their_mode(text)) == ([(0, 0)], "disabled")
+    assert flashrom.served.sim.die.status.stored[2] == 0x02
+
+
+def test_flashrom_is_refused_what_a_lifted_write_may(
+    serve: Serve, hwflash: Callable[..., None], tmp_path: Path
+) -> None:
+    """flashrom locks; our write lifts and puts back; flashrom finds its lock again."""
+    part, name = "W25Q128JV", "W25Q128.V"
+    flashrom = serve(part)
+    flashrom.ok(name, "--wp-range", "0,0x400000")
+    (tmp_path / "piece.bin").write_bytes(b"lifted")
+    where = ("-p", flashrom.served.url, "--yes", "--at", "0x1000", str(tmp_path / "piece.bin"))
+    hwflash("write", "--lift-protection", *where)
+    assert flashrom.served.sim.die.content[0x1000:0x1006] == b"lifted"
+    assert their_ranges(flashrom.ok(name, "--wp-status")) == [(0, 0x400000)]
+
+
 def test_protection_enforced_by_the_pin(serve: Serve, tmp_path: Path) -> None:
     """WP# low and SRP set: neither flashrom nor a write gets through, and content stays."""
     name = "W25Q128.V"

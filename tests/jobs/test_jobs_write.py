@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import Notes, pattern
 
-from hwflash.errors import ChipStateUnknown, Interrupted, ProgrammerLost, UsageError
+from hwflash.errors import ChipStateUnknown, Interrupted, UsageError
 from hwflash.flash.plan import Plan
-from hwflash.jobs.history import FILE, open_history
+from hwflash.jobs.history import FILE
 from hwflash.jobs.opening import Request
 from hwflash.jobs.read import read, verify
 from hwflash.jobs.session import Session, open_session
@@ -136,39 +134,6 @@ def test_a_history_that_cannot_be_written_is_a_warning(
     with open_session(request_for, notes) as session:
         assert run(session, [Segment(0, b"data")], how, notes).executed
     assert [message for message, _ in notes.warnings if "history" in message]
-
-
-@contextmanager
-def broken_locks(before: bool, after: bool) -> Generator[None]:
-    if before:
-        raise ProgrammerLost("gone before")
-    yield
-    if after:
-        raise ProgrammerLost("gone after")
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_block_locks_that_cannot_be_moved(
-    tmp_path: Path, request_for: Request, monkeypatch: pytest.MonkeyPatch, when: str
-) -> None:
-    how, notes = options(tmp_path), Notes()
-    with open_session(request_for, notes) as session:
-        monkeypatch.setattr(
-            session.flash, "unlocked", lambda: broken_locks(when == "before", when == "after")
-        )
-        if when == "before":
-            with pytest.raises(ProgrammerLost):
-                run(session, [Segment(0, b"data")], how, notes)
-            assert session.flash.read(0, 4) == b"\xff" * 4
-            assert list((how.state / "jobs").iterdir()) == [], "there is nothing to resume"
-            return
-        assert run(session, [Segment(0, b"data")], how, notes).executed
-        assert session.flash.read(0, 4) == b"data"
-    assert any("locks were not put back" in message for message, _ in notes.warnings)
-    with open_history(how.state, create=False) as history:
-        assert [entry.outcome for entry in history.entries()] == ["ok"]
-    with pytest.raises(UsageError):
-        unfinished(how.state, None)
 
 
 def test_a_stop_is_heard_within_a_batch_of_pages(tmp_path: Path, request_for: Request) -> None:

@@ -1,0 +1,335 @@
+"""Lifting a chip's protection for the time of a write, and putting it back whatever happens.
+
+What is to be put back is on the disk, in the folder of the job, before the chip is touched, and
+the journal says when it was lifted and when it was back: after a pulled cable, a power cut or a
+killed process ``write --resume`` puts it back, and so does any later write to the same chip.
+Where the chip takes volatile register writes (50h) these are used: a power cut then brings the
+protection back by itself.
+
+Only as much is lifted as the write needs and the chip can tell apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from hwflash.chip.model import ProtectionStyle
+from hwflash.chip.protection import RegisterLock, locked
+from hwflash.chip.protection_choice import Locks, choose, protection_bits, ranges_of
+from hwflash.chip.registers import masks
+from hwflash.errors import (
+    ChipProtected,
+    ChipStateUnknown,
+    ChipUnsupported,
+    HwflashError,
+    ImageError,
+)
+from hwflash.flash import journal as journals
+from hwflash.flash.journal import JobRecord, Journal
+from hwflash.flash.protection import ProtectionAccess
+from hwflash.jobs.session import Session
+from hwflash.units import Range, merge_ranges, subtract_ranges
+
+if TYPE_CHECKING:
+    from hwflash.jobs.prepare import Job
+
+#: File of a job with the protection that is to be put back.
+PROTECTION: Final = "protection.json"
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """A protection that is lifted for a while.
+
+    Attributes:
+        before: what is to be put back.
+        during: what is in force while the write goes on.
+        allow: the register bits that are changed, as a mask for each register.
+        volatile: registers are written until the supply goes away only.
+    """
+
+    before: Locks
+    during: Locks
+    allow: Mapping[int, int]
+    volatile: bool
+
+    def dump(self) -> bytes:
+        """As a file of the job's folder."""
+        found = {
+            "v": _VERSION,
+            "before": _dump(self.before),
+            "during": _dump(self.during),
+            "allow": {str(number): mask for number, mask in self.allow.items()},
+            "volatile": self.volatile,
+        }
+        return (json.dumps(found) + "\n").encode()
+
+
+def load_lift(folder: Path) -> Lift | None:
+    """What a job lifts; None when it lifts nothing.
+
+    Raises:
+        ImageError: the file is damaged (``journal.damaged``).
+    """
+    path = folder / PROTECTION
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        if found["v"] != _VERSION:
+            raise ValueError(f"version {found['v']!r}")
+        return Lift(
+            _load(found["before"]),
+            _load(found["during"]),
+            {int(number): int(mask) for number, mask in found["allow"].items()},
+            bool(found["volatile"]),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise ImageError(
+            f"job {folder.name}: what it says of the chip's protection is damaged: {exc}",
+            code="journal.damaged",
+            path=str(path),
+        ) from exc
+
+
+def lift_for(
+    job: Job,
+    changed: Sequence[Range],
+    record: JobRecord | None = None,
+    *,
+    checked: bool = False,
+) -> Lift | None:
+    """What a write has to lift.
+
+    Args:
+        job: what is written where.
+        changed: what it changes.
+        record: the unfinished write that goes on, if it is one.
+        checked: it was asked before whether something is in the way.
+
+    Returns:
+        None when nothing is in the way and nothing is to be put back.
+
+    Raises:
+        ChipProtected: something is in the way, and lifting was not asked for (``chip.protected``)
+            or is not possible now (``protection.register-locked``).
+        ChipUnsupported: twins of the chip keep their protection elsewhere
+            (``protection.twins``).
+        BusUnstable: two reads of the registers differ.
+    """
+    session = job.session
+    left = _left_lifted(job, record)
+    own = record is not None and (record.folder / PROTECTION).exists()
+    volatile_locks = session.chip.protection.style is ProtectionStyle.SST26
+    if not (job.options.lift_protection or own or volatile_locks):
+        if not checked:
+            session.require_unlocked(list(changed))
+        if left is None:
+            return None
+    require_told(session)
+    now = ProtectionAccess(session.flash).read()
+    aligned = merge_ranges([session.flash.geometry.align(item) for item in changed])
+    before = left.before if left is not None else now
+    if not any(place.overlaps(item) for place in ranges_of(session.chip, now) for item in aligned):
+        if left is None:
+            return None
+        return replace(left, during=now)  # nothing to lift, something to put back
+    require_open(session, now)
+    wanted = subtract_ranges(ranges_of(session.chip, before), aligned)
+    during = choose(session.chip, before, wanted).less
+    if during is None:
+        raise AssertionError("no setting locks nothing")
+    if not checked:
+        kept = ", ".join(map(str, ranges_of(session.chip, during))) or "nothing"
+        job.reporter.info(f"the chip's protection is in the way; during the write {kept} is locked")
+    return Lift(before, during, range_mask(session), session.chip.status.volatile_enable)
+
+
+def require_told(session: Session) -> None:
+    """Refuse to change a protection that is not known for certain.
+
+    Raises:
+        ChipUnsupported: it is not described (``protection.unknown``), or parts with the same id
+            keep it elsewhere (``protection.twins``).
+    """
+    chip = session.chip
+    if chip.protection.style is ProtectionStyle.NONE:
+        raise ChipUnsupported(
+            f"the protection of {chip.part} is not known",
+            code="protection.unknown",
+            part=chip.part,
+        )
+    for twin in session.identity.resolved.twins:
+        if (twin.protection, twin.status) != (chip.protection, chip.status):
+            raise ChipUnsupported(
+                f"the chip is a {chip.part} or a {twin.part}, which keep their protection in "
+                "different bits",
+                code="protection.twins",
+                parts=[chip.part, twin.part],
+            )
+
+
+def require_open(session: Session, now: Locks) -> None:
+    """Refuse to change a protection whose registers are locked, before anything is sent.
+
+    Raises:
+        ChipProtected: they are, until the power is removed or for ever
+            (``protection.register-locked``); or WPSEL is set.
+    """
+    security = ProtectionAccess(session.flash).security()
+    state = locked(session.chip, now.registers, now.bpr, now.individual, security)
+    if not state.known:
+        raise ChipProtected(state.summary, code="protection.individual", summary=state.summary)
+    if state.register_lock in (RegisterLock.POWER_CYCLE, RegisterLock.PERMANENT):
+        raise ChipProtected(
+            f"the protection of {session.chip.part} cannot be changed now: {state.summary}",
+            code="protection.register-locked",
+            register_lock=state.register_lock.value,
+            summary=state.summary,
+        )
+
+
+def range_mask(session: Session, *, one_time: bool = False) -> dict[int, int]:
+    """The register bits that say which range is locked, without one that can be set only once."""
+    bits = protection_bits(session.chip)
+    if "tb-one-time" in session.chip.quirks and not one_time:
+        bits = tuple(bit for bit in bits if bit != session.chip.protection.tb)
+    return masks(bits)
+
+
+@contextmanager
+def lifted(job: Job, journal: Journal) -> Generator[None]:
+    """Lift what the job's folder says, and put it back at the end.
+
+    Raises:
+        ChipProtected: the chip does not let its protection be lifted; it is as it was.
+        HwflashError: it could not be put back; ``journal.lifted`` is then still true.
+    """
+    lift = load_lift(journal.folder)
+    if lift is None:
+        yield
+        return
+    access = ProtectionAccess(job.session.flash)
+    journal.lift()
+    try:
+        access.apply(lift.during, lift.allow, volatile=lift.volatile)
+        yield
+    except BaseException:
+        # What went wrong first says whether the chip was touched; a programmer that is lost
+        # keeps the protection from being put back too, and must not hide it.
+        with suppress(HwflashError):
+            _put_back(job, journal, access, lift)
+        raise
+    _put_back(job, journal, access, lift)
+
+
+def _put_back(job: Job, journal: Journal, access: ProtectionAccess, lift: Lift) -> None:
+    job.session.flash.sync()
+    access.apply(lift.before, lift.allow, volatile=lift.volatile)
+    journal.put_back()
+    job.reporter.info("the chip's protection is as it was")
+    forget_lifted(job.session, job.options.state, but=journal.name)
+
+
+def pending(session: Session, state: Path) -> list[JobRecord]:
+    """Unfinished writes that lifted the protection of this chip and did not put it back."""
+    jedec_id = session.chip.jedec_id.hex()
+    found = [
+        record
+        for record in journals.unfinished_jobs(state / "jobs")
+        if record.lifted and record.jedec_id == jedec_id
+    ]
+    if not found:
+        return []
+    unique_id, url = session.unique_id(), session.programmer.url
+    return [
+        record
+        for record in found
+        if record.unique_id == unique_id and (unique_id is not None or record.programmer == url)
+    ]
+
+
+def _left_lifted(job: Job, record: JobRecord | None) -> Lift | None:
+    """What an earlier write, or the one that goes on, is still to put back."""
+    for item in pending(job.session, job.options.state):  # the oldest knows how it was at first
+        mine = record is not None and item.name == record.name
+        if item.unique_id is None and not mine:
+            # It may be another chip of the same kind, whose protection is its own affair.
+            job.reporter.warning(
+                f"{item.name} lifted the protection of a chip like this one and did not put it "
+                f"back: `hwflash write --resume {item.name}`",
+                job=item.name,
+            )
+            continue
+        if not mine:
+            job.reporter.warning(
+                f"{item.name} lifted the protection of this chip and did not put it back; this "
+                "write will",
+                job=item.name,
+            )
+        lift = load_lift(item.folder)
+        if lift is None:
+            raise ImageError(
+                f"job {item.name}: what it lifted of the chip's protection is not there any more",
+                code="journal.damaged",
+                path=str(item.folder / PROTECTION),
+            )
+        return lift
+    return None
+
+
+def forget_lifted(session: Session, state: Path, but: str | None = None) -> None:
+    """What older writes had lifted is back, or is not to come back any more.
+
+    Args:
+        session: the chip.
+        state: the state directory.
+        but: name of a write that speaks for itself.
+    """
+    for record in pending(session, state):
+        if record.name == but or record.unique_id is None:
+            continue
+        with suppress(HwflashError):
+            older = Journal.reopen(record.folder, begun=record.begun, lifted=True)
+            older.put_back()
+            older.close()
+
+
+def not_put_back(
+    exc: HwflashError, journal: Journal, programmer: str, backup: Path
+) -> ChipStateUnknown:
+    """The failure of a write that is done and verified, but left the protection lifted."""
+    return ChipStateUnknown(
+        f"written and verified, but the protection was not put back: {exc}",
+        code="protection.not-restored",
+        cause=exc.code,
+        resume=journal.name,
+        backup=str(backup),
+        programmer=programmer,
+    )
+
+
+def _dump(locks: Locks) -> dict[str, Any]:
+    return {
+        "registers": {str(number): value for number, value in locks.registers.items()},
+        "bpr": locks.bpr.hex() if locks.bpr is not None else None,
+        "individual": None
+        if locks.individual is None
+        else [[item.address, item.length] for item in locks.individual],
+    }
+
+
+def _load(found: Any) -> Locks:
+    return Locks(
+        {int(number): int(value) & 0xFF for number, value in found["registers"].items()},
+        None if found["bpr"] is None else bytes.fromhex(found["bpr"]),
+        None
+        if found["individual"] is None
+        else tuple(Range(int(address), int(length)) for address, length in found["individual"]),
+    )

@@ -1,0 +1,357 @@
+"""What ``protect`` does: show, set, clear and lock the protection of a chip.
+
+A change is decided on from registers read twice, asked for, sent, and read back. What the chip
+cannot do is refused with what it can; what cannot be undone wants more than a yes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from hwflash.chip.model import Chip, ProtectionStyle, RegisterBit
+from hwflash.chip.protection_choice import Locks, choose, ranges_of
+from hwflash.chip.registers import masks
+from hwflash.errors import (
+    ChipError,
+    ChipProtected,
+    ChipStateUnknown,
+    ChipUnsupported,
+    HwflashError,
+    Interrupted,
+    UsageError,
+)
+from hwflash.flash.protection import ProtectionAccess
+from hwflash.jobs.lifting import (
+    forget_lifted,
+    range_mask,
+    require_open,
+    require_told,
+)
+from hwflash.jobs.protect_status import told_by
+from hwflash.jobs.remember import Facts, chip_entry, record
+from hwflash.jobs.session import Session
+from hwflash.progress import Reporter
+from hwflash.units import Range, merge_ranges, subtract_ranges
+
+
+class LockMode(StrEnum):
+    """What is to keep the registers from being written."""
+
+    NONE = "none"
+    WP_PIN = "wp-pin"
+    POWER_CYCLE = "power-cycle"
+    PERMANENT = "permanent"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A change of the protection that is to be decided on.
+
+    Attributes:
+        part: name of the chip.
+        before: as it is.
+        after: as it would be.
+        locked_before: the bytes locked now.
+        locked_after: the bytes locked then.
+        exact: it is exactly what was asked for.
+        for_ever: it cannot be undone.
+        words: what it does, for people.
+    """
+
+    part: str
+    before: Locks
+    after: Locks
+    locked_before: tuple[Range, ...]
+    locked_after: tuple[Range, ...]
+    exact: bool
+    for_ever: bool
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectOptions:
+    """How to change a protection.
+
+    Attributes:
+        state: the state directory.
+        volatile: until the supply goes away.
+        nearest: take the nearest setting where the very one cannot be had.
+        one_time: a bit that can be set once may be set.
+        dry_run: stop before anything is sent.
+        confirm: asked before anything is sent; False stops.
+        kind: what the history calls it.
+    """
+
+    state: Path
+    volatile: bool = False
+    nearest: bool = False
+    one_time: bool = False
+    dry_run: bool = False
+    confirm: Callable[[Proposal], bool] | None = None
+    kind: str = "protect set"
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """What a change of the protection did.
+
+    Attributes:
+        proposal: what was decided on.
+        executed: False after a dry run, and when the chip was so already.
+        entry: its number in the history; None when it is not there.
+    """
+
+    proposal: Proposal
+    executed: bool
+    entry: int | None = None
+
+
+def set_protection(
+    session: Session, wanted: Sequence[Range], options: ProtectOptions, reporter: Reporter
+) -> Protected:
+    """Lock some bytes, and no others.
+
+    Raises:
+        UsageError: the chip cannot lock exactly these (``usage.protect-range``).
+        ChipProtected: its registers are locked.
+        ChipUnsupported: its protection is not known for certain.
+        Interrupted: not confirmed, nothing changed.
+        ChipStateUnknown: it failed half way.
+    """
+    access, now = _begin(session)
+    target = merge_ranges(list(wanted))
+    _require_inside(session.chip, target)
+    return _decide(session, access, now, target, "more", options, reporter)
+
+
+def clear_protection(
+    session: Session, freed: Sequence[Range] | None, options: ProtectOptions, reporter: Reporter
+) -> Protected:
+    """Unlock some bytes, or all; as `set_protection`."""
+    access, now = _begin(session)
+    _require_inside(session.chip, freed or ())
+    target = [] if freed is None else subtract_ranges(ranges_of(session.chip, now), freed)
+    return _decide(session, access, now, target, "less", options, reporter)
+
+
+def lock_registers(
+    session: Session, mode: LockMode, options: ProtectOptions, reporter: Reporter
+) -> Protected:
+    """Keep the registers from being written, or let them be written again.
+
+    Raises:
+        UsageError: the chip has no such lock (``usage.protect-lock``).
+        ChipProtected: its registers are locked already, by more than the WP# pin.
+        Interrupted: not confirmed, nothing changed.
+        ChipStateUnknown: it failed half way.
+    """
+    access, now = _begin(session)
+    chip, srp = session.chip, session.chip.protection.srp
+    down = chip.protection.style is ProtectionStyle.SST26 and mode is LockMode.POWER_CYCLE
+    needed = 2 if mode in (LockMode.POWER_CYCLE, LockMode.PERMANENT) else 1
+    if len(srp) < needed and not down:
+        raise UsageError(
+            f"{chip.part} has no lock of its registers of the kind {mode.value}",
+            code="usage.protect-lock",
+            part=chip.part,
+            mode=mode.value,
+        )
+    allow: dict[int, int] = {} if down else masks(srp[:needed])
+    wanted = {
+        LockMode.NONE: (0,),
+        LockMode.WP_PIN: (1,),
+        LockMode.POWER_CYCLE: (0, 1),
+        LockMode.PERMANENT: (1, 1),
+    }[mode]
+    registers = dict(now.registers) if down else _with(now.registers, srp, wanted)
+    places = ranges_of(chip, now)
+    proposal = Proposal(
+        part=chip.part,
+        before=now,
+        after=Locks(registers, now.bpr, now.individual),
+        locked_before=places,
+        locked_after=places,
+        exact=True,
+        for_ever=mode is LockMode.PERMANENT,
+        words=_LOCK_WORDS[mode].format(part=chip.part),
+    )
+    change = access.lock_down if down else None
+    return _carry_out(session, access, proposal, allow, options, reporter, change)
+
+
+# --- inside ---------------------------------------------------------------------------------
+
+_LOCK_WORDS: Mapping[LockMode, str] = {
+    LockMode.NONE: "the registers of {part} can be written again",
+    LockMode.WP_PIN: "the registers of {part} cannot be written while WP# is low",
+    LockMode.POWER_CYCLE: "the registers of {part} cannot be written until its supply goes away",
+    LockMode.PERMANENT: "the registers of {part} can NEVER be written again, nor what is locked",
+}
+
+
+def _begin(session: Session) -> tuple[ProtectionAccess, Locks]:
+    session.require_writable()
+    require_told(session)
+    access = ProtectionAccess(session.flash)
+    now = access.read()
+    require_open(session, now)
+    return access, now
+
+
+def _require_inside(chip: Chip, places: Sequence[Range]) -> None:
+    for place in places:
+        if place.end > chip.size or place.length <= 0:
+            raise UsageError(
+                f"{place} is not inside {chip.part}",
+                code="usage.address",
+                address=place.address,
+                length=place.length,
+                size=chip.size,
+            )
+
+
+def _decide(
+    session: Session,
+    access: ProtectionAccess,
+    now: Locks,
+    target: Sequence[Range],
+    side: str,
+    options: ProtectOptions,
+    reporter: Reporter,
+) -> Protected:
+    chip = session.chip
+    found = choose(chip, now, target, one_time=options.one_time)
+    near = found.more if side == "more" else found.less
+    after = found.exact or (near if options.nearest else None)
+    if after is None:
+        raise UsageError(
+            f"{chip.part} cannot lock exactly {_text(target)}",
+            code="usage.protect-range",
+            part=chip.part,
+            more=_text(ranges_of(chip, found.more)) if found.more else None,
+            less=_text(ranges_of(chip, found.less)) if found.less else None,
+        )
+    places = ranges_of(chip, after)
+    tb = chip.protection.tb
+    burns = (
+        "tb-one-time" in chip.quirks
+        and tb is not None
+        and bool((after.registers[tb.register] ^ now.registers[tb.register]) >> tb.bit & 1)
+    )
+    words = (
+        f"{_text(places)} of {chip.part} will be locked, and nothing else"
+        if places
+        else f"nothing of {chip.part} will be locked any more"
+    )
+    proposal = Proposal(
+        part=chip.part,
+        before=now,
+        after=after,
+        locked_before=ranges_of(chip, now),
+        locked_after=places,
+        exact=found.exact is not None,
+        for_ever=burns,
+        words=words + ("; TB is a bit that can NEVER be cleared again" if burns else ""),
+    )
+    mask = range_mask(session, one_time=options.one_time)
+    return _carry_out(session, access, proposal, mask, options, reporter)
+
+
+def _carry_out(
+    session: Session,
+    access: ProtectionAccess,
+    proposal: Proposal,
+    allow: Mapping[int, int],
+    options: ProtectOptions,
+    reporter: Reporter,
+    change: Callable[[], None] | None = None,
+) -> Protected:
+    if options.volatile and not session.chip.status.volatile_enable:
+        raise ChipUnsupported(
+            f"{session.chip.part} has no volatile register writes",
+            code="protection.no-volatile",
+            part=session.chip.part,
+        )
+    if options.volatile and proposal.for_ever:
+        raise UsageError("what cannot be undone cannot be volatile", code="usage.protect-volatile")
+    nothing = proposal.before == proposal.after and change is None
+    if options.dry_run or nothing:
+        return Protected(proposal, executed=False)
+    if options.confirm is not None and not options.confirm(proposal):
+        raise Interrupted("not confirmed", code="interrupted.declined")
+    story = _Story(session, options, proposal, reporter)
+    try:
+        if change is not None:
+            change()
+            _require_lock_down(access)
+        else:
+            access.apply(proposal.after, allow, volatile=options.volatile)
+    except ChipProtected as exc:
+        story.tell("failed", exc)
+        raise
+    except ChipStateUnknown as exc:
+        story.tell("unknown", exc)
+        raise
+    except HwflashError as exc:
+        story.tell("unknown", exc)
+        raise ChipStateUnknown(
+            f"changing the protection stopped half way: {exc}",
+            cause=exc.code,
+            before=told_by(session.chip, proposal.before),
+            wanted=told_by(session.chip, proposal.after),
+        ) from exc
+    forget_lifted(session, options.state)
+    return Protected(proposal, executed=True, entry=story.tell("ok"))
+
+
+def _require_lock_down(access: ProtectionAccess) -> None:
+    if not access.registers()[1] & 0x10:
+        raise ChipProtected(
+            "the chip did not lock its block-protection register", code="protection.refused"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """What the history is told of a change."""
+
+    session: Session
+    options: ProtectOptions
+    proposal: Proposal
+    reporter: Reporter
+    began: float = field(default_factory=time.time)
+
+    def tell(self, outcome: str, error: HwflashError | None = None) -> int | None:
+        chip = self.session.chip
+        details: dict[str, Any] = {
+            "before": told_by(chip, self.proposal.before),
+            "after": told_by(chip, self.proposal.after),
+            "volatile": self.options.volatile,
+        }
+        unique_id = None
+        if error is None or not isinstance(error, ChipError | ChipStateUnknown):
+            try:
+                unique_id = self.session.unique_id()
+            except HwflashError:
+                unique_id = None  # the bus is gone
+        facts = Facts(self.options.kind, 0, unique_id=unique_id, details=details)
+        entry = chip_entry(self.session, facts, outcome, self.began)
+        return record(self.options.state, entry, self.reporter)
+
+
+def _with(
+    registers: Mapping[int, int], bits: Sequence[RegisterBit], values: Sequence[int]
+) -> dict[int, int]:
+    found = dict(registers)
+    for bit, value in zip(bits, values, strict=False):
+        found[bit.register] = found[bit.register] & ~(1 << bit.bit) | value << bit.bit
+    return found
+
+
+def _text(places: Sequence[Range]) -> str:
+    return ", ".join(map(str, places)) or "nothing"

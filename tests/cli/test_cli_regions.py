@@ -1,0 +1,240 @@
+"""Regions that a chip tells itself: honoured in every write, named, exported, imported."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from harness import Bench
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "layout"))
+from descriptors import V1, descriptor, gbe, image
+from test_layout_maps import AREAS, table
+
+KIB = 1024
+ME = slice(V1[2][0], V1[2][1] + 1)
+BIOS = slice(V1[1][0], V1[1][1] + 1)
+
+
+@pytest.fixture(scope="module")
+def flash() -> bytes:
+    return bytes(image(1))
+
+
+@pytest.fixture
+def board(tmp_path: Path, flash: bytes) -> Bench:
+    """8 MiB with a version 1 descriptor; no board file is needed."""
+    bench = Bench(tmp_path, "w25q64jv")
+    bench.fill(flash)
+    return bench
+
+
+def changed(data: bytes, *places: int) -> bytes:
+    found = bytearray(data)
+    for place in places:
+        found[place] ^= 0x5A
+    return bytes(found)
+
+
+def run(bench: Bench, code: int, *words: object) -> dict:
+    answer = bench.json(*words, "-p", bench.url())
+    assert answer.code == code, answer.out
+    return answer.result
+
+
+def test_the_management_engine_is_refused_and_then_allowed(board: Bench, flash: bytes) -> None:
+    new = board.file("new.bin", changed(flash, ME.start + 100, BIOS.start + 100))
+    error = run(board, 2, "write", new, "--yes")["error"]
+    assert (error["code"], error["context"]["region"]) == ("usage.protected-region", "me")
+    assert error["chip"] == "nothing was changed"
+    assert board.content == flash
+    run(board, 0, "write", new, "--yes", "--region", "bios")
+    assert board.content == changed(flash, BIOS.start + 100)
+    run(board, 0, "write", new, "--yes", "--region", "me")
+    assert board.content == changed(flash, ME.start + 100, BIOS.start + 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "region"), [(0x104, "fd"), (0x1010, "gbe"), (ME.start, "me")])
+@pytest.mark.parametrize("how", ["at", "range", "erase"])
+def test_no_road_leads_around_the_name(
+    board: Bench, flash: bytes, place: int, region: str, how: str
+) -> None:
+    data = board.file("x.bin", bytes(4))
+    words = {
+        "at": ["write", data, "--at", hex(place)],
+        "range": ["write", data, "--range", f"{place:#x}:4"],
+        "erase": ["erase", "--range", f"{place:#x}:4"],
+    }[how]
+    error = run(board, 2, *words, "--yes")["error"]
+    assert (error["code"], error["context"]["region"]) == ("usage.protected-region", region)
+    assert board.content == flash
+    run(board, 0, *words, "--yes", "--all-regions")
+    assert board.content[place : place + 4] == (b"\xff" if how == "erase" else b"\0") * 4
+
+
+@pytest.mark.slow
+def test_a_whole_image_goes_where_nothing_protected_differs(board: Bench, flash: bytes) -> None:
+    new = board.file("new.bin", changed(flash, BIOS.start, BIOS.stop - 1))
+    run(board, 0, "write", new, "--yes")
+    assert board.content == new.read_bytes()
+
+
+@pytest.mark.slow
+def test_export_and_import_of_a_region(board: Bench, flash: bytes) -> None:
+    out = board.folder / "me.bin"
+    run(board, 0, "read", "--region", f"me:{out}")
+    assert out.read_bytes() == flash[ME]
+    new = board.file("me2.bin", changed(flash[ME], 5))
+    run(board, 0, "write", "--region", f"me:{new}", "--yes")
+    assert board.content == changed(flash, ME.start + 5)
+    answer = board.json("layout", board.image, "--export", f"gbe:{board.folder / 'g.bin'}")
+    assert answer.code == 0
+    assert (board.folder / "g.bin").read_bytes() == flash[0x1000:0x3000]
+    answer = board.json("layout", board.image, "--export", "oops:x.bin")
+    assert answer.error["code"] == "usage.region"
+    assert board.json("layout", board.image, "--export", "gbe").error["code"] == "usage.selection"
+
+
+@pytest.mark.slow
+def test_a_layout_file(board: Bench, flash: bytes) -> None:
+    text = board.file("board.layout", "0:fff fd\n1000:1fff x\n2000:7fffff rest\n")
+    data = board.file("x.bin", bytes(16))
+    run(board, 0, "write", data, "--yes", "--layout", text, "--region", "x")
+    assert board.content[0x1000:0x1010] == bytes(16)
+    assert board.content[0x1010:] == flash[0x1010:]
+    bad = board.file("bad.layout", "0:fff fd\n1000-1fff x\n")
+    error = run(board, 7, "write", data, "--yes", "--layout", bad, "--region", "x")["error"]
+    assert error["code"] == "layout.syntax"
+    assert any("line 2" in fault for fault in error["context"]["faults"])
+    missing = ("--layout", board.folder / "no.layout", "--region", "x")
+    assert run(board, 7, "write", data, "--yes", *missing)["error"]["code"] == "layout.unreadable"
+
+
+def test_layout_prints_and_saves(board: Bench) -> None:
+    saved = board.folder / "out.layout"
+    found = board.json("layout", board.image, "--save", saved).result
+    assert [item["name"] for item in found["regions"]] == ["fd", "gbe", "me", "bios"]
+    told = found["map"]
+    assert (told["kind"], told["holes"], told["overlaps"]) == ("ifd", [], [])
+    assert told["descriptor"]["components"] == [8192 * KIB]
+    assert saved.read_text().splitlines()[1] == "00001000:00002fff gbe"
+    again = board.json("layout", board.image, "--layout", saved).result
+    assert again["map"]["kind"] == "file"
+    assert [item["offset"] for item in again["regions"]] == [0, 0x1000, 0x3000, 0x200000]
+    text = board.run("layout", board.image).out
+    assert "host may read fd bios gbe; may write bios gbe" in text
+
+
+@pytest.mark.slow
+def test_a_broken_descriptor(board: Bench, flash: bytes) -> None:
+    bad = bytearray(flash)
+    bad[:0x1000] = descriptor(1, {**V1, 1: (0x100000, 0x7FFFFF)})
+    board.fill(bytes(bad))
+    answer = board.json("layout", board.image)
+    assert (answer.code, answer.error["code"]) == (7, "ifd.overlap")
+    data = board.file("x.bin", bytes(4))
+    error = run(board, 7, "write", data, "--region", "bios", "--yes")["error"]
+    assert error["code"] == "ifd.overlap"
+    answer = board.json("write", data, "--at", "0x300000", "--yes", "-p", board.url())
+    assert answer.code == 0
+    warnings = [line["message"] for line in answer.lines if line["type"] == "warning"]
+    assert any("protects nothing" in text for text in warnings)
+
+
+def board_file(bench: Bench, kind: str) -> Path:
+    return bench.file(
+        "b.toml",
+        'name = "b"\ndescription = "x"\n[flash]\nchip = "W25Q64JV"\nsize = "8M"\n'
+        f'[layout]\nkind = "{kind}"\n',
+    )
+
+
+@pytest.mark.slow
+def test_board_kind_fmap(board: Bench) -> None:
+    content = bytearray(random.Random(1).randbytes(64 * KIB) + b"\xff" * (board.size - 64 * KIB))
+    content[0x300:0x2000] = b"\xff" * 0x1D00
+    areas = [*AREAS[:4], ("BIG", 0x10000, board.size - 0x10000, 0)]
+    found = table(areas, board.size)
+    content[0x1000 : 0x1000 + len(found)] = found
+    board.fill(bytes(content))
+    where = ("-b", board_file(board, "fmap"))
+    out = board.folder / "rw.bin"
+    run(board, 0, "read", "--region", f"RW_A:{out}", *where)
+    assert out.read_bytes() == bytes(content[0x8000:0xC000])
+    run(board, 0, "read", "--region", f"RW_A:{board.folder / 'again.bin'}")  # without a board
+    assert (board.folder / "again.bin").read_bytes() == out.read_bytes()
+    data = board.file("x.bin", bytes(4))
+    run(board, 0, "write", data, "--region", "RW_A", "--yes", *where)
+    error = run(board, 2, "write", data, "--at", "0x7000", "--yes", *where)["error"]
+    assert error["context"]["region"] == "WP_RO"
+    told = board.json("layout", board.image, *where).result["map"]
+    assert told["overlaps"] == [["FMAP", "WP_RO"], ["COREBOOT", "WP_RO"]]
+    assert told["holes"] == [{"address": 0xC000, "length": 0x4000}]
+
+
+@pytest.mark.slow
+def test_board_kinds_want_what_they_say(board: Bench) -> None:
+    board.fill(b"\xff" * board.size)
+    data = board.file("x.bin", bytes(4))
+    for kind in ("ifd", "fmap"):
+        where = ("-b", board_file(board, kind))
+        error = run(board, 7, "write", data, "--at", "0", "--yes", *where)["error"]
+        assert error["code"] == f"{kind}.none"
+        assert board.json("layout", board.image, *where).error["code"] == f"{kind}.none"
+    assert board.content == b"\xff" * board.size
+
+
+@pytest.mark.slow
+def test_gbe_of_an_image_and_of_a_chip(board: Bench, flash: bytes) -> None:
+    found = board.json("gbe", "show", board.image).result["copies"]
+    assert [(item["mac"], item["valid"]) for item in found] == [("00:11:22:33:44:55", True)] * 2
+    other = board.folder / "other.bin"
+    answer = board.json("gbe", "set", board.image, "--mac", "00:aa:bb:cc:dd:ee", "-o", other)
+    assert answer.code == 0
+    assert board.content == flash
+    assert other.read_bytes()[0x1000:0x1006].hex() == "00aabbccddee"
+    assert other.read_bytes()[0x1000:0x2000] == gbe("00aabbccddee")
+    answer = board.json("gbe", "set", board.url(), "--mac", "00aabbccddee", "--yes")
+    assert answer.code == 0, answer.out
+    assert board.content == other.read_bytes()
+    assert not board.json("gbe", "set", board.url(), "--checksum", "--yes").result["executed"]
+    answer = board.json("gbe", "set", board.image, "--mac", "001122334455", "--yes")
+    assert answer.result["backup"]
+    assert board.content == flash
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["set", "SELF", "--yes"], "usage.selection"),
+        (["set", "SELF", "--mac", "1", "--checksum", "--yes"], "usage.selection"),
+        (["set", "SELF", "--mac", "01:00:00:00:00:00", "--yes"], "usage.mac"),
+        (["set", "SELF", "--mac", "00:11:22:33:44:55"], "usage.confirm"),
+        (["show", "plain.bin"], "gbe.none"),
+        (["show", "nowhere.bin"], "image.unreadable"),
+    ],
+)
+def test_gbe_slips(board: Bench, words: list[str], code: str) -> None:
+    board.file("plain.bin", b"\xff" * 0x4000)
+    words = [str(board.image) if word == "SELF" else word for word in words]
+    assert board.json("gbe", *words).error["code"] == code
+
+
+@pytest.mark.slow
+def test_a_volume_by_its_guid(tmp_path: Path) -> None:
+    ovmf = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+    if not ovmf.exists():
+        pytest.skip("package ovmf")
+    bench = Bench(tmp_path, "w25q64jv")
+    content = ovmf.read_bytes().ljust(bench.size, b"\xff")
+    bench.fill(content)
+    out = tmp_path / "sec.fv"
+    name = "763BED0D-DE9F-48F5-81F1-3E90E1B1A015"
+    run(bench, 0, "read", "--region", f"{name}:{out}")
+    assert out.read_bytes() == content[0x348000:0x37C000]
+    error = run(bench, 2, "read", "--region", "00000000-0000-0000-0000-000000000001:x.bin")
+    assert error["error"]["code"] == "usage.region"
