@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "qemu": ("qemu", "Describe, boot and check the simulated reference: OVMF in QEMU."),
     "job": ("job", "Check and run job files: image, variables and numbers, unit after unit."),
     "serve": ("serve", "Put a programmer behind a protocol for flashrom and other computers."),
+    "tui": ("tui", "Open the technician's bench: a screen for a day of flashing boards."),
     "history": ("history", "Look at what was done to which chip, and make reports of it."),
     "doctor": ("doctor", "Check this computer: libusb, udev rules, access, tools."),
     "bench": ("bench", "Measure jobs on a simulated programmer, beside their limits."),

@@ -1,0 +1,57 @@
+"""The lines at the top and the bottom of every screen, and a bar for progress."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widget import Widget
+from textual.widgets import Static
+
+from hwflash_tui.meter import Reading
+
+
+class TitleBar(Static):
+    """Where one is."""
+
+    DEFAULT_CSS = """
+    TitleBar { dock: top; height: 1; padding: 0 1; background: $panel; text-style: bold; }
+    """
+
+
+class CommandBar(Static):
+    """The command line that does what the screen does."""
+
+    DEFAULT_CSS = """
+    CommandBar { height: 1; padding: 0 1; color: $text-muted; }
+    """
+
+    def show(self, command: str) -> None:
+        """Put it there, cut in the middle where it is too long: both ends say something."""
+        room = max(self.size.width - 4, 20)
+        if len(command) > room:
+            half = (room - 3) // 2
+            command = f"{command[:half]} … {command[-half:]}"
+        self.update(Text(f"$ {command}" if command else "", no_wrap=True))
+
+
+class Bar(Widget):
+    """A bar that says its number too."""
+
+    DEFAULT_CSS = "Bar { height: 1; }"
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's word
+        super().__init__(id=id)
+        self._reading: Reading | None = None
+
+    def show(self, reading: Reading | None) -> None:
+        """What to draw."""
+        if reading != self._reading:
+            self._reading = reading
+            self.refresh()
+
+    def render(self) -> Text:
+        """Full and empty parts differ in shape."""
+        if self._reading is None:
+            return Text("")
+        width = max(self.size.width, 1)
+        full = round(self._reading.fraction * width)
+        return Text("━" * full, "bold") + Text("·" * (width - full), "dim")
