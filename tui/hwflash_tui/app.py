@@ -27,6 +27,8 @@ from hwflash_tui.station import Standing, Station
 
 #: How often the interface looks what the threads said, in seconds.
 POLL: Final = 1 / 12
+#: Looks after which the screen is drawn though nothing came.
+IDLE_TICKS: Final = 6
 #: Signals that mean: end, but not under a page program.
 END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHANGING: Final = frozenset({Standing.RUNNING, Standing.STOPPING})
@@ -68,6 +70,7 @@ class BenchApp(App[None]):
         self.recent = load_recent(state)
         self.stations: list[Station] = []
         self.leaving = False
+        self._ticks = 0
         self._watch = watch
         self._signals = signals
         self._seen: Plugged | None = None
@@ -93,14 +96,17 @@ class BenchApp(App[None]):
         self.set_interval(POLL, self._poll)
 
     def _poll(self) -> None:
+        news = False
         for station in self.stations:
             before = station.standing
-            station.poll()
+            news |= station.poll()
             if before is not station.standing and station.outcome is not None:
                 self._ended(station)
-        self._plugged()
-        if isinstance(self.screen, View):
-            self.screen.refresh_view()
+        news |= self._plugged()
+        # Time left changes without news, but not that often.
+        self._ticks += 1
+        if news or self._ticks % IDLE_TICKS == 0:
+            self.refresh_screen()
         if self.leaving and not any(station.actor.alive for station in self.stations):
             self.exit()
 
@@ -113,10 +119,15 @@ class BenchApp(App[None]):
             kind = "information" if outcome.verdict == PASS else "error"
             self.notify(outcome.headline, title=f"{station.name}: {outcome.verdict}", severity=kind)
 
-    def _plugged(self) -> None:
+    def refresh_screen(self) -> None:
+        """Show what there is to show."""
+        if isinstance(self.screen, View):
+            self.screen.refresh_view()
+
+    def _plugged(self) -> bool:
         latest = self._watch.latest if self._watch is not None else None
         if latest is None or latest is self._seen:
-            return
+            return False
         self._seen = latest
         here = dict(latest.programmers)
         for station in self.stations:
@@ -129,6 +140,7 @@ class BenchApp(App[None]):
         for url, name in here.items():
             if url not in known:
                 self.add_station(url, name)
+        return True
 
     @property
     def trouble(self) -> str:

@@ -28,7 +28,7 @@ from hwflash.units import Range
 from hwflash_tui.actor import DeviceActor, Finished, Question, Task, TaskContext
 from hwflash_tui.chipmap import Done
 from hwflash_tui.mailbox import Line, Mailbox
-from hwflash_tui.meter import Meter
+from hwflash_tui.meter import Meter, Reading
 from hwflash_tui.outcome import FAIL, PASS, Outcome, backup_of, of_error, of_result
 
 #: Words of one job that are kept.
@@ -142,13 +142,36 @@ class Station:
         return self.standing in BUSY
 
     @property
+    def half_written(self) -> bool:
+        """A write to the chip stopped half way, and nothing is being done about it."""
+        sight = self.sight
+        return self.standing is Standing.READY and sight is not None and bool(sight.unfinished)
+
+    @property
+    def sign(self) -> str:
+        """The sign that goes with `word`."""
+        return Standing.UNKNOWN.sign if self.half_written else self.standing.sign
+
+    @property
     def word(self) -> str:
         """What it is doing, in words."""
         if self.standing is Standing.WORKING:
             return self.label
+        if self.half_written:
+            return "half written: press Enter"
         if self.standing is Standing.TROUBLE and self.trouble is not None:
             return self.trouble.message
         return self.standing.word
+
+    @property
+    def reading(self) -> Reading | None:
+        """Phase, rate and time left of the work at hand."""
+        return self.meter.reading(self._clock()) if self.busy else None
+
+    @property
+    def seconds_asked(self) -> float:
+        """How long a plan waits for its yes."""
+        return self._clock() - self.asked_at
 
     @property
     def guarded(self) -> list[Range]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Button, Input, Static
+from textual.widgets import Button, Input
 
 from hwflash.jobs.order import Plan
 from hwflash.units import format_seconds, format_size
 from hwflash_tui.jobform import dangers, word_to_type
 from hwflash_tui.names import about_size
 from hwflash_tui.station import Station
+from hwflash_tui.widgets.bars import Words
 from hwflash_tui.widgets.chipview import ChipView
 
 #: A key that was pressed before anybody can have read the plan is no answer, in seconds.
@@ -26,9 +26,9 @@ class PlanPane(Vertical):
 
     def compose(self) -> ComposeResult:
         """Words, map, dangers, buttons."""
-        yield Static(id="plan-text", markup=False)
+        yield Words(id="plan-text")
         yield ChipView(id="plan-map")
-        yield Static(id="dangers", markup=False)
+        yield Words(id="dangers")
         yield Input(id="typed", compact=True)
         with Horizontal(classes="buttons"):
             yield Button("No, change nothing (N)", id="decline", variant="primary")
@@ -39,21 +39,20 @@ class PlanPane(Vertical):
         plan, order = station.plan, station.order
         if plan is None or order is None:
             return
-        self.query_one("#plan-text", Static).update(plan_text(station, plan))
+        self.query_one("#plan-text", Words).put(plan_text(station, plan))
         self.query_one(ChipView).show(plan.size, plan, station.guarded, None)
         found = dangers(order, station.board, plan.changed)
-        box, typed = self.query_one("#dangers", Static), self.query_one("#typed", Input)
+        box, typed = self.query_one("#dangers", Words), self.query_one("#typed", Input)
         box.display = typed.display = bool(found)
         word = word_to_type(order, station.board, plan.part)
-        box.update("\n".join(f"! {text}" for text in found) + f"\nType {word} to allow it:")
+        box.put("\n".join(f"! {text}" for text in found) + f"\nType {word} to allow it:")
         typed.placeholder = word
         complete = not found or typed.value.strip() == word
         self.query_one("#agree", Button).disabled = not complete
 
     def may_agree(self, station: Station) -> bool:
         """Whether a yes counts."""
-        early = time.monotonic() - station.asked_at < HASTE
-        return not early and not self.query_one("#agree", Button).disabled
+        return station.seconds_asked >= HASTE and not self.query_one("#agree", Button).disabled
 
 
 def plan_text(station: Station, plan: Plan) -> Text:

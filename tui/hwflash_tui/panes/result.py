@@ -8,12 +8,13 @@ from typing import Final
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Button, Static
+from textual.widgets import Button
 
 from hwflash.jobs.order import Order
 from hwflash_tui.outcome import FAIL, PASS, STOPPED
 from hwflash_tui.station import Station
 from hwflash_tui.widgets.banner import Banner
+from hwflash_tui.widgets.bars import Words
 
 CLASSES: Final = {PASS: "pass", FAIL: "fail", STOPPED: "stopped"}
 
@@ -24,10 +25,10 @@ class ResultPane(Vertical):
     def compose(self) -> ComposeResult:
         """Banner, sentences, facts, buttons."""
         yield Banner(id="verdict")
-        yield Static(id="headline", markup=False)
-        yield Static(id="chip-state", markup=False)
-        yield Static(id="next", markup=False)
-        yield Static(id="result-facts", markup=False)
+        yield Words(id="headline")
+        yield Words(id="chip-state")
+        yield Words(id="next")
+        yield Words(id="result-facts")
         with Horizontal(classes="buttons"):
             yield Button("Resume (R)", id="resume", variant="success")
             yield Button("Restore (Z)", id="restore", variant="warning")
@@ -48,15 +49,15 @@ class ResultPane(Vertical):
         else:
             headline, chip, todo = outcome.headline, outcome.chip, outcome.next
             facts = outcome.facts
-        self.query_one("#headline", Static).update(Text(_sentence(headline), "bold"))
+        self.query_one("#headline", Words).put(Text(_sentence(headline), "bold"))
         sign = "!" if outcome is None or outcome.unknown else "·"
-        self.query_one("#chip-state", Static).update(f"{sign} {_sentence(chip)}")
-        self.query_one("#next", Static).update(Text(f"► {todo}", "bold"))
+        self.query_one("#chip-state", Words).put(f"{sign} {_sentence(chip)}")
+        self.query_one("#next", Words).put(Text(f"► {todo}", "bold"))
         text = Text()
         for name, value in facts:
             text.append(f"{name:>8}  ", "dim")
             text.append(f"{value}\n")
-        self.query_one("#result-facts", Static).update(text)
+        self.query_one("#result-facts", Words).put(text)
         for name in ("resume", "restore"):
             self.query_one(f"#{name}", Button).display = name in followups
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Button, Static
+from textual.widgets import Button
 
 from hwflash_tui.chipmap import Done
 from hwflash_tui.station import Standing, Station
-from hwflash_tui.widgets.bars import Bar
+from hwflash_tui.widgets.bars import Bar, Words
 from hwflash_tui.widgets.chipview import ChipView
 
 LOG_ROWS: Final = 4
@@ -23,22 +22,22 @@ class RunPane(Vertical):
 
     def compose(self) -> ComposeResult:
         """Words, bar, map, log, one button."""
-        yield Static(id="run-state", markup=False)
-        yield Static(id="run-rate", markup=False)
+        yield Words(id="run-state")
+        yield Words(id="run-rate")
         yield Bar(id="run-bar")
         yield ChipView(id="run-map")
-        yield Static(id="run-log", markup=False)
+        yield Words(id="run-log")
         with Horizontal(classes="buttons"):
             yield Button("Stop after this block (S)", id="stop", variant="warning")
 
     def show(self, station: Station) -> None:
         """Bring it up to date."""
         standing = station.standing
-        self.query_one("#run-state", Static).update(
+        self.query_one("#run-state", Words).put(
             Text(f"{standing.sign} {_state(station)}", "bold", overflow="ellipsis", no_wrap=True)
         )
-        reading = station.meter.reading(time.monotonic())
-        self.query_one("#run-rate", Static).update(reading.text if reading is not None else "")
+        reading = station.reading
+        self.query_one("#run-rate", Words).put(reading.text if reading is not None else "")
         self.query_one(Bar).show(reading)
         if station.plan is not None:
             self.query_one(ChipView).show(
@@ -52,7 +51,7 @@ class RunPane(Vertical):
             for line in lines
         )
         log.no_wrap, log.overflow = True, "ellipsis"
-        self.query_one("#run-log", Static).update(log)
+        self.query_one("#run-log", Words).put(log)
         stop = self.query_one("#stop", Button)
         stop.disabled = standing is Standing.STOPPING
         stop.label = (

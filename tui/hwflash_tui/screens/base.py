@@ -81,7 +81,7 @@ class View(Screen[None]):
         if not self._ready or not self.query(TitleBar):  # not there yet, or being taken down
             return
         parts = ["hwflash bench", self.NAME, self.where]
-        self.query_one(TitleBar).update(" › ".join(part for part in parts if part))
+        self.query_one(TitleBar).put(" › ".join(part for part in parts if part))
         self.query_one(CommandBar).show(self.command)
         self.show()
 

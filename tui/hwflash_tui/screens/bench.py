@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -11,12 +10,12 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, VerticalScroll
 from textual.widget import Widget
-from textual.widgets import Static
 
 from hwflash_tui.screens.base import View
 from hwflash_tui.screens.job import JobScreen
 from hwflash_tui.screens.work import WorkScreen
 from hwflash_tui.station import Standing, Station
+from hwflash_tui.widgets.bars import Words
 from hwflash_tui.widgets.card import StationCard
 
 
@@ -41,7 +40,7 @@ class BenchScreen(View):
 
     def body(self) -> Iterable[Widget]:
         """Cards, or a word about why there are none."""
-        yield Static(id="none", markup=False)
+        yield Words(id="none")
         yield VerticalScroll(Grid(id="cards"), can_focus=False)
 
     @property
@@ -70,12 +69,12 @@ class BenchScreen(View):
                 grid.mount(card)
                 self.call_after_refresh(self._first_focus)
             elif card.is_mounted:
-                card.show(time.monotonic())
-        nothing = self.query_one("#none", Static)
+                card.show()
+        nothing = self.query_one("#none", Words)
         nothing.display = not self.bench.stations
         if not self.bench.stations:
             reason = self.bench.trouble or "No programmer is plugged in."
-            nothing.update(
+            nothing.put(
                 f"{reason}\n\nPlug an FT232H in, and it appears here. Without hardware:\n"
                 "hwflash tui -p sim://w25q128jv"
             )

@@ -28,6 +28,7 @@ from hwflash_tui.screens.base import StationView
 from hwflash_tui.screens.files import FileScreen
 from hwflash_tui.screens.work import WorkScreen
 from hwflash_tui.station import Station
+from hwflash_tui.widgets.bars import Words
 
 #: Option of the list that stands for no board at all.
 NO_BOARD: Final = ""
@@ -86,9 +87,9 @@ class JobScreen(StationView):
                     suggester=PathSuggester(), select_on_focus=False,
                 )  # fmt: skip
                 yield Digits("", id="digest")
-                yield Static(id="facts", markup=False)
+                yield Words(id="facts")
                 yield SelectionList[str](id="regions", compact=True)
-        yield Static(id="problem", markup=False)
+        yield Words(id="problem")
 
     def on_mount(self) -> None:
         """Fill the lists; the first thing to choose has the focus."""
@@ -172,6 +173,7 @@ class JobScreen(StationView):
                 label.append("  # protected")
             options.append(Selection(label, region.name, region.name in chosen))
         regions.add_options(options)
+        regions.highlighted = 0 if options else None
         regions.display = bool(options)
         regions.border_title = "Only these regions (none: the whole chip)"
 
@@ -273,10 +275,10 @@ class JobScreen(StationView):
             image.sha256[:BIG_DIGITS].upper() if image is not None else ""
         )
         self.query_one("#digest").display = image is not None
-        self.query_one("#facts", Static).update(_facts(self.form))
+        self.query_one("#facts", Words).put(_facts(self.form))
         problem = self.form.problem(self._action)
         ready = "Ready: F5 reads, backs up and plans; nothing is changed before you say yes."
-        self.query_one("#problem", Static).update(f"! {problem}" if problem else f"✓ {ready}")
+        self.query_one("#problem", Words).put(f"! {problem}" if problem else f"✓ {ready}")
         self.query_one("#problem").set_class(bool(problem), "wrong")
 
 

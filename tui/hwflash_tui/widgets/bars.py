@@ -9,7 +9,28 @@ from textual.widgets import Static
 from hwflash_tui.meter import Reading
 
 
-class TitleBar(Static):
+class Words(Static):
+    """Text that is put there many times a second, and drawn only when it is another."""
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id, classes=classes, markup=False)
+        self._said: Text | None = None
+
+    def put(self, text: Text | str) -> None:
+        """Say something."""
+        if isinstance(text, str):
+            text = Text(text)
+        if self._said is None or text != self._said or text.spans != self._said.spans:
+            self._said = text
+            self.update(text)
+
+    @property
+    def said(self) -> str:
+        """What it says, without styles."""
+        return self._said.plain if self._said is not None else ""
+
+
+class TitleBar(Words):
     """Where one is."""
 
     DEFAULT_CSS = """
@@ -17,7 +38,7 @@ class TitleBar(Static):
     """
 
 
-class CommandBar(Static):
+class CommandBar(Words):
     """The command line that does what the screen does."""
 
     DEFAULT_CSS = """
@@ -30,7 +51,7 @@ class CommandBar(Static):
         if len(command) > room:
             half = (room - 3) // 2
             command = f"{command[:half]} … {command[-half:]}"
-        self.update(Text(f"$ {command}" if command else "", no_wrap=True))
+        self.put(Text(f"$ {command}" if command else "", no_wrap=True))
 
 
 class Bar(Widget):

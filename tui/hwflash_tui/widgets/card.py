@@ -9,11 +9,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
-from textual.widgets import Static
 
 from hwflash.units import format_hz, format_size
 from hwflash_tui.station import BUSY, Standing, Station
-from hwflash_tui.widgets.bars import Bar
+from hwflash_tui.widgets.bars import Bar, Words
 
 STATES = [standing.css for standing in Standing]
 
@@ -50,27 +49,27 @@ class StationCard(Vertical, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """Four parts."""
-        yield Static(classes="sign", markup=False)
-        yield Static(classes="facts", markup=False)
+        yield Words(classes="sign")
+        yield Words(classes="facts")
         yield Bar()
-        yield Static(classes="rate", markup=False)
+        yield Words(classes="rate")
 
-    def show(self, now: float) -> None:
+    def show(self) -> None:
         """Put the station's state on the card."""
         station = self.station
         standing = station.standing
         for name in STATES:
             self.set_class(name == standing.css, name)
-        self.query_one(".sign", Static).update(
-            Text(f"{standing.sign} {station.word}", overflow="ellipsis", no_wrap=True)
+        self.query_one(".sign", Words).put(
+            Text(f"{station.sign} {station.word}", overflow="ellipsis", no_wrap=True)
         )
         trouble = standing is Standing.TROUBLE
         lines = Text("\n".join(facts(station)), no_wrap=not trouble, overflow="ellipsis")
-        self.query_one(".facts", Static).update(lines)
-        reading = station.meter.reading(now) if standing in BUSY else None
+        self.query_one(".facts", Words).put(lines)
+        reading = station.reading
         self.query_one(Bar).show(reading)
         text = reading.text if reading is not None else _last(station)
-        self.query_one(".rate", Static).update(Text(text, overflow="ellipsis", no_wrap=True))
+        self.query_one(".rate", Words).put(Text(text, overflow="ellipsis", no_wrap=True))
 
     def action_open(self) -> None:
         """The enter key."""
@@ -102,9 +101,7 @@ def facts(station: Station) -> list[str]:
         lines.append(f"perhaps {boards[0]}{more}")
     else:
         lines.append("no known board has this chip")
-    if sight.unfinished and station.standing is Standing.READY:
-        lines.append("! a write to this chip stopped half way")
-    elif chip.locked:
+    if chip.locked:
         lines.append(f"# {chip.protection}")
     else:
         kind = "simulated, " if chip.simulated else ""
