@@ -64,7 +64,7 @@ class Gate:
             self._left -= 1
             if self._left == 0:
                 self.reached.set()
-                assert self.opened.wait(20)
+                assert self.opened.wait(60)
 
     def open(self) -> None:
         self.opened.set()
@@ -163,11 +163,15 @@ class Bench:
     async def type(self, text: str) -> None:
         await self.press(*text)
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 20) -> None:
+    async def until(
+        self, condition: Callable[[], Any], seconds: float = 60, *, poll: bool = True
+    ) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"never came; the screen says:\n{self.text}"
-            await self.pilot.pause(0.02)
+            await asyncio.sleep(0.02)
+        if not poll:
+            return
         await self.pilot.pause(0.15)  # a poll, so that the screen shows it
 
     @property

@@ -17,7 +17,7 @@ async def test_the_whole_way_to_a_pass(bench: Bench) -> None:
     """Board, image, plan, haste, yes, pass, the next board, the job again by one key."""
     url = bench.chip("one")
     bench.board("alpha")
-    new = NEW[: 100 << 10] + OLD[100 << 10 :]
+    new = OLD[: 64 << 10] + NEW[64 << 10 : 100 << 10] + OLD[100 << 10 :]
     image = bench.image("new.fd", new)
     async with bench.run(url):
         assert bench.stations[0].standing is Standing.READY

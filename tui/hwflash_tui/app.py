@@ -70,7 +70,7 @@ class BenchApp(App[None]):
         self.recent = load_recent(state)
         self.stations: list[Station] = []
         self.leaving = False
-        self._ticks = 0
+        self.looks = 0
         self._watch = watch
         self._signals = signals
         self._seen: Plugged | None = None
@@ -104,8 +104,8 @@ class BenchApp(App[None]):
                 self._ended(station)
         news |= self._plugged()
         # Time left changes without news, but not that often.
-        self._ticks += 1
-        if news or self._ticks % IDLE_TICKS == 0:
+        self.looks += 1
+        if news or self.looks % IDLE_TICKS == 0:
             self.refresh_screen()
         if self.leaving and not any(station.actor.alive for station in self.stations):
             self.exit()

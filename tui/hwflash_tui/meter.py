@@ -16,6 +16,7 @@ PHASES: Final = {
     "program": "programming",
     "verify": "verifying",
     "search": "searching",
+    "contact": "testing the contact",
     PLAN: "writing",
 }
 
@@ -97,7 +98,7 @@ class Meter:
     def _rate(self, event: Progress, now: float) -> float | None:
         began, base = self._began[event.phase]
         seconds = now - began
-        if event.phase == PLAN or seconds < 0.05 or event.done <= base:
+        if event.phase in (PLAN, "contact") or seconds < 0.05 or event.done <= base:
             return None
         return (event.done - base) / seconds
 

@@ -103,6 +103,7 @@ class Station:
         backup: of what was there before, as soon as it is on disk.
         outcome: how the last order ended, or None.
         finished: the last task that ended.
+        found: what else the task has posted so far.
         label: what is being done, in words.
     """
 
@@ -128,6 +129,7 @@ class Station:
         self.backup: Path | None = None
         self.outcome: Outcome | None = None
         self.finished: Finished | None = None
+        self.found: list[object] = []
         self.label = ""
         self.asked_at = 0.0
         self.mailbox = Mailbox()
@@ -206,6 +208,7 @@ class Station:
             return
         self.meter = Meter()
         self.log.clear()
+        self.found.clear()
         self.trouble = None
         self.finished = None
         self._stopping = False
@@ -280,7 +283,7 @@ class Station:
             case Finished():
                 self._finish(item)
             case _:
-                raise AssertionError(f"nobody knows what {item!r} is")
+                self.found.append(item)
 
     def _ask(self, question: Question) -> None:
         self.plan = question.plan

@@ -12,6 +12,7 @@ from textual.containers import Grid, VerticalScroll
 from textual.widget import Widget
 
 from hwflash_tui.screens.base import View
+from hwflash_tui.screens.contact import ContactScreen
 from hwflash_tui.screens.job import JobScreen
 from hwflash_tui.screens.work import WorkScreen
 from hwflash_tui.station import Standing, Station
@@ -32,6 +33,7 @@ class BenchScreen(View):
         Binding("escape", "back", "Back", show=False),
         Binding("r", "repeat", "Repeat last job"),
         Binding("l", "look", "Look again"),
+        Binding("c", "contact", "Contact test"),
         Binding("s", "stop", "Stop"),
         Binding("right,down", "app.focus_next", "Next", show=False),
         Binding("left,up", "app.focus_previous", "Previous", show=False),
@@ -114,6 +116,11 @@ class BenchScreen(View):
         """Look at the chosen programmer again."""
         if self.chosen is not None:
             self.chosen.look()
+
+    def action_contact(self) -> None:
+        """Test the contact of the chosen programmer."""
+        if self.chosen is not None and not self.chosen.busy:
+            self.bench.push_screen(ContactScreen(self.chosen))
 
     def action_stop(self) -> None:
         """Stop the work of the chosen programmer."""

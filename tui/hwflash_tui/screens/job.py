@@ -133,7 +133,7 @@ class JobScreen(StationView):
     def _list_boards(self, text: str) -> None:
         boards = self.query_one("#boards", OptionList)
         boards.clear_options()
-        boards.add_option(Option("no board (nothing to check against)", id="-"))
+        boards.add_option(Option("  no board: no check", id="-"))
         wanted = text.lower().split()
         for entry in self._entries:
             if all(word in f"{entry.name} {entry.description}".lower() for word in wanted):

@@ -22,7 +22,8 @@ class Words(Static):
             text = Text(text)
         if self._said is None or text != self._said or text.spans != self._said.spans:
             self._said = text
-            self.update(text)
+            # A new layout of the whole screen is dear; most words stand in a place of fixed height.
+            self.update(text, layout=self.styles.is_auto_height)
 
     @property
     def said(self) -> str:

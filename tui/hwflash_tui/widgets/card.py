@@ -26,6 +26,7 @@ class StationCard(Vertical, can_focus=True):
     StationCard:focus { border: heavy $accent; background: $boost; }
     StationCard .sign { text-style: bold; height: 1; }
     StationCard .facts { height: 5; }
+    StationCard .rate { height: 1; }
     StationCard.standing-passed .sign { color: $text-success; }
     StationCard.standing-ready .sign { color: $text-success; }
     StationCard.standing-failed .sign, StationCard.standing-unknown .sign { color: $text-error; }
