@@ -46,7 +46,7 @@ __all__ = [
     "run_order",
 ]
 
-Action = Literal["write", "verify", "read", "erase", "resume", "restore"]
+Action = Literal["write", "verify", "read", "erase", "resume", "restore", "vars", "ftw"]
 #: How often a chip is read that is to be kept as a file.
 READS: Final = 2
 
@@ -56,7 +56,7 @@ class Order:
     """What is to be done.
 
     Attributes:
-        action: what kind of work.
+        action: what kind of work; ``vars`` and ``ftw`` are `hwflash.jobs.store_order`'s.
         programmer: URL, or None to take what `Request` takes.
         board: name or file of the board, as the person gave it, or None.
         file: the image; of ``read`` where it goes; of ``restore`` the backup.
@@ -301,13 +301,15 @@ def followups(error: HwflashError, order: Order) -> dict[str, Order]:
     """
     context = error.context
     programmer = context.get("programmer")
-    base = replace(
-        order, programmer=str(programmer) if programmer else order.programmer, file=None, at=None,
-        regions=(), job=None,
-    )  # fmt: skip
+    base = Order(
+        "resume",
+        str(programmer) if programmer else order.programmer,
+        order.board,
+        allow_voltage=order.allow_voltage,
+    )
     found: dict[str, Order] = {}
     if job := context.get("resume"):
-        found["resume"] = replace(base, action="resume", job=str(job))
+        found["resume"] = replace(base, job=str(job))
         if backup := context.get("backup"):
             found["restore"] = replace(base, action="restore", file=Path(str(backup)))
     return found

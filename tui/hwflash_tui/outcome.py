@@ -36,6 +36,7 @@ NEXT: Final[Mapping[str, str]] = {
     "image.larger-than-chip": "Choose another image or another board: this one does not fit.",
     "usage.protected-region": "Choose the regions that may be written; one of these is protected.",
     "chip.verify-failed": "Press Resume; if it fails again, take another chip.",
+    "interrupted.other-plan": "Look at the store again, and at what the change takes now.",
     "interrupted": "Nothing is to be done; start again when you like.",
 }
 
@@ -108,6 +109,8 @@ def _good(result: OrderResult, size: str) -> tuple[str, str]:
     if not result.executed:
         return "the chip holds this already", "nothing had to be changed"
     touched = about_size(sum(item.length for item in result.changed))
+    if action in ("vars", "ftw"):
+        return f"the variable store is changed and verified, {touched} touched", "as was shown"
     verb = {"erase": "erased", "restore": "restored", "resume": "finished"}.get(action, "written")
     return f"{verb} and verified: {size}, {touched} touched", f"the chip is {verb} and verified"
 

@@ -188,8 +188,13 @@ class Station:
         """See what is on it."""
         self.submit(Task("look", "looking at the chip", self._look))
 
-    def start(self, order: Order) -> None:
-        """Carry an order out."""
+    def start(self, order: Order, work: Callable[[Hooks], OrderResult] | None = None) -> None:
+        """Carry an order out.
+
+        Args:
+            order: what is to be done.
+            work: does it, if that is not `hwflash.jobs.order.run_order`; somebody has agreed to it.
+        """
         order = replace(order, programmer=order.programmer or self.url)
         self.order = order
         self.board = None
@@ -199,7 +204,12 @@ class Station:
         self.backup = None
         self.plan = None
         self.done = Done()
-        self.submit(Task("order", order.action, lambda task: self._run(order, task)))
+        if work is None:
+            self.submit(
+                Task("order", order.action, lambda task: run_order(order, self.hooks(task)))
+            )
+        else:
+            self.submit(Task("order", order.action, lambda task: work(self.agreed(task))))
         self.standing = Standing.PREPARING
 
     def submit(self, task: Task) -> None:
@@ -278,6 +288,9 @@ class Station:
         match item:
             case Question():
                 self._ask(item)
+            case Plan():
+                self.plan, self.done = item, Done()
+                self.standing = Standing.STOPPING if self._stopping else Standing.RUNNING
             case Sight():
                 self.sight = item
             case Finished():
@@ -347,9 +360,19 @@ class Station:
         boards = tuple(likely_boards(session, self.environ))
         return Sight(chip_facts(session), boards, orders)
 
-    def _run(self, order: Order, task: TaskContext) -> OrderResult:
+    def hooks(self, task: TaskContext) -> Hooks:
+        """What a job is given that asks before it changes anything."""
+
         def opened(session: Session) -> None:
             task.mailbox.post(self._sight(session))
 
-        hooks = Hooks(self.state, task.mailbox, task.cancel, task.confirm, opened, self.environ)
-        return run_order(order, hooks)
+        return Hooks(self.state, task.mailbox, task.cancel, task.confirm, opened, self.environ)
+
+    def agreed(self, task: TaskContext) -> Hooks:
+        """The same for a plan that was shown and agreed to before."""
+
+        def announce(plan: Plan) -> bool:
+            task.mailbox.post(plan)
+            return True
+
+        return replace(self.hooks(task), confirm=announce)

@@ -14,6 +14,7 @@ from textual.widget import Widget
 from hwflash_tui.screens.base import View
 from hwflash_tui.screens.contact import ContactScreen
 from hwflash_tui.screens.job import JobScreen
+from hwflash_tui.screens.variables import VariablesScreen
 from hwflash_tui.screens.work import WorkScreen
 from hwflash_tui.station import Standing, Station
 from hwflash_tui.widgets.bars import Words
@@ -31,9 +32,10 @@ class BenchScreen(View):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", show=False),
-        Binding("r", "repeat", "Repeat last job"),
-        Binding("l", "look", "Look again"),
-        Binding("c", "contact", "Contact test"),
+        Binding("r", "repeat", "Repeat"),
+        Binding("l", "look", "Look"),
+        Binding("c", "contact", "Contact"),
+        Binding("v", "variables", "Variables"),
         Binding("s", "stop", "Stop"),
         Binding("right,down", "app.focus_next", "Next", show=False),
         Binding("left,up", "app.focus_previous", "Previous", show=False),
@@ -121,6 +123,11 @@ class BenchScreen(View):
         """Test the contact of the chosen programmer."""
         if self.chosen is not None and not self.chosen.busy:
             self.bench.push_screen(ContactScreen(self.chosen))
+
+    def action_variables(self) -> None:
+        """Open the variable store on the chosen programmer."""
+        if self.chosen is not None and not self.chosen.busy:
+            self.bench.push_screen(VariablesScreen(self.chosen))
 
     def action_stop(self) -> None:
         """Stop the work of the chosen programmer."""
