@@ -16,13 +16,17 @@ from typing import Any, Final, Literal
 
 from hwflash.bus.spi import SpiBus, Transfer, Wait
 from hwflash.chip import opcodes
+from hwflash.errors import ChipError
 from hwflash.flash.identify import WAKE_SECONDS
 from hwflash.jobs.opening import Request, open_programmer
-from hwflash.progress import CancelToken, Progress, Reporter
+from hwflash.jobs.session import open_session
+from hwflash.progress import CancelToken, NullReporter, Progress, Reporter
 
 #: SCK in hertz, rising; the last ones only as far as programmer and request allow.
 CLOCKS: Final = (400e3, 1e6, 5e6, 10e6, 15e6, 30e6)
 ROUNDS: Final = 24
+#: Seconds between two looks whether a chip has contact.
+CONTACT_PAUSE: Final = 0.5
 ID_BYTES: Final = 3
 SFDP_BYTES: Final = 256
 
@@ -193,3 +197,44 @@ def verdict(results: list[Contact]) -> tuple[bool, str]:
         return False, first.text
     best = results[results.index(first) - 1].frequency
     return False, f"good up to {best / 1e6:g} MHz; above that {first.text}"
+
+
+def wait_for_chip(
+    request: Request, cancel: CancelToken, done: str | None = None, pause: float = CONTACT_PAUSE
+) -> None:
+    """Wait until a chip has contact: two looks, some time apart, at the same sound id.
+
+    A chip that was just worked on does not count until it was taken off; one with another unique
+    id is another chip.
+
+    Args:
+        request: programmer and board.
+        cancel: a request to stop.
+        done: unique id of the chip that was just worked on; "" when it has none; None when there
+            was none.
+        pause: seconds between two looks.
+
+    Raises:
+        ProgrammerError: no programmer, or it was lost.
+        Interrupted: a stop was asked for.
+    """
+    gone = done is None
+    before: str | None = None
+    while True:
+        cancel.check()
+        here = _who(request)
+        if here is None or (done and here not in (done, "")):
+            gone = True
+        if gone and here is not None and here == before:
+            return
+        before = here if gone else None
+        cancel.wait(pause)
+
+
+def _who(request: Request) -> str | None:
+    """The unique id of the chip that has contact, "" when it has none; None without contact."""
+    try:
+        with open_session(request, NullReporter()) as session:
+            return session.unique_id() or ""
+    except ChipError:
+        return None

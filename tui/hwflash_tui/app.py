@@ -16,12 +16,14 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from hwflash.jobs.jobfile import Checked
 from hwflash_tui.names import short_name
 from hwflash_tui.outcome import PASS
 from hwflash_tui.plug import Plugged, PlugWatch
 from hwflash_tui.recent import load_recent
 from hwflash_tui.screens.base import View
 from hwflash_tui.screens.bench import BenchScreen
+from hwflash_tui.screens.production import ProductionScreen
 from hwflash_tui.screens.quit import QuitScreen
 from hwflash_tui.station import Standing, Station
 
@@ -43,6 +45,7 @@ class BenchApp(App[None]):
         environ: environment variables.
         watch: looks for programmers that are plugged in; None looks for none.
         signals: heed those that end a process.
+        job: begin with production on the first programmer.
     """
 
     CSS_PATH = "bench.tcss"
@@ -61,6 +64,7 @@ class BenchApp(App[None]):
         environ: Mapping[str, str] = os.environ,
         watch: PlugWatch | None = None,
         signals: bool = False,
+        job: Checked | None = None,
     ) -> None:
         super().__init__()
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
@@ -70,9 +74,12 @@ class BenchApp(App[None]):
         self.recent = load_recent(state)
         self.stations: list[Station] = []
         self.leaving = False
+        #: An operator works with one job file: no way out but the one of `ProductionScreen`.
+        self.locked = False
         self.looks = 0
         self._watch = watch
         self._signals = signals
+        self._job = job
         self._seen: Plugged | None = None
         self._logs = _ThreadLog(self)
         for url in programmers:
@@ -84,8 +91,15 @@ class BenchApp(App[None]):
         """Put a programmer on the bench, and look what is on it."""
         station = Station(len(self.stations) + 1, url, name, self.state, self.environ)
         self.stations.append(station)
-        station.look()
+        if "{unit}" not in url:  # it is a programmer for each unit of a job
+            station.look()
         return station
+
+    def produce(self, station: Station, checked: Checked) -> None:
+        """Give a programmer to an operator, with one job."""
+        if checked.batch is not None:
+            self.locked = True
+            self.push_screen(ProductionScreen(station, checked.batch, checked.notes))
 
     def on_mount(self) -> None:
         """Begin."""
@@ -93,6 +107,8 @@ class BenchApp(App[None]):
         if self._signals:
             self._heed_signals()
         self.push_screen(BenchScreen())
+        if self._job is not None and self.stations:
+            self.produce(self.stations[0], self._job)
         self.set_interval(POLL, self._poll)
 
     def _poll(self) -> None:
@@ -189,6 +205,9 @@ class BenchApp(App[None]):
         """Quit; while a chip is being changed only after asking."""
         if self.leaving or isinstance(self.screen, QuitScreen):
             return
+        if self.locked:
+            self.notify("Leave production first: Escape.", severity="warning")
+            return
         changing = [item for item in self.stations if item.standing in _CHANGING]
         if changing:
             self.push_screen(QuitScreen(changing), lambda yes: self.leave() if yes else None)
@@ -234,7 +253,10 @@ class _ThreadLog(logging.Handler):
 
 
 def run_bench(
-    programmers: Sequence[str], state: Path, environ: Mapping[str, str] = os.environ
+    programmers: Sequence[str],
+    state: Path,
+    environ: Mapping[str, str] = os.environ,
+    job: Checked | None = None,
 ) -> None:
     """Run the bench in this terminal until somebody quits.
 
@@ -242,12 +264,15 @@ def run_bench(
         programmers: URLs; none means whatever is plugged in.
         state: the state directory.
         environ: environment variables.
+        job: begin with production on the first programmer.
     """
     before = logging.root.handlers
     logging.root.handlers = []  # the screen is not for log lines
     watch = PlugWatch() if not programmers else None
     try:
-        app = BenchApp(programmers, state=state, environ=environ, watch=watch, signals=True)
+        app = BenchApp(
+            programmers, state=state, environ=environ, watch=watch, signals=True, job=job
+        )
     except BaseException:
         if watch is not None:
             watch.close()

@@ -39,7 +39,9 @@ class PlanPane(Vertical):
         plan, order = station.plan, station.order
         if plan is None or order is None:
             return
-        self.query_one("#plan-text", Words).put(plan_text(station, plan))
+        self.query_one("#plan-text", Words).put(
+            plan_text(station, plan, str(station.backup or "none is needed"))
+        )
         self.query_one(ChipView).show(plan.size, plan, station.guarded, None)
         found = dangers(order, station.board, plan.changed)
         box, typed = self.query_one("#dangers", Words), self.query_one("#typed", Input)
@@ -55,8 +57,8 @@ class PlanPane(Vertical):
         return station.seconds_asked >= HASTE and not self.query_one("#agree", Button).disabled
 
 
-def plan_text(station: Station, plan: Plan) -> Text:
-    """The plan in a few lines."""
+def plan_text(station: Station, plan: Plan, backup: str) -> Text:
+    """The plan in a few lines; ``backup`` says where that is."""
     erases = ", ".join(
         f"{count} × {format_size(size)}" for size, count in sorted(plan.erases().items())
     )
@@ -71,5 +73,5 @@ def plan_text(station: Station, plan: Plan) -> Text:
     text.append(f"erase {erases or 'nothing'}; program {about_size(programmed)}; ")
     text.append(f"keep {about_size(kept)}; about {format_seconds(plan.seconds)}\n")
     text.append("backup: ", "dim")
-    text.append(str(station.backup) if station.backup is not None else "none is needed")
+    text.append(backup)
     return text

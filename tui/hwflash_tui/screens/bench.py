@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, VerticalScroll
 from textual.widget import Widget
 
+from hwflash.jobs.jobfile import Checked, check_job
 from hwflash_tui.screens.base import View
 from hwflash_tui.screens.contact import ContactScreen
+from hwflash_tui.screens.files import FileScreen
 from hwflash_tui.screens.job import JobScreen
 from hwflash_tui.screens.variables import VariablesScreen
 from hwflash_tui.screens.work import WorkScreen
@@ -36,6 +39,7 @@ class BenchScreen(View):
         Binding("l", "look", "Look"),
         Binding("c", "contact", "Contact"),
         Binding("v", "variables", "Variables"),
+        Binding("p", "production", "Production"),
         Binding("s", "stop", "Stop"),
         Binding("right,down", "app.focus_next", "Next", show=False),
         Binding("left,up", "app.focus_previous", "Previous", show=False),
@@ -128,6 +132,31 @@ class BenchScreen(View):
         """Open the variable store on the chosen programmer."""
         if self.chosen is not None and not self.chosen.busy:
             self.bench.push_screen(VariablesScreen(self.chosen))
+
+    def action_production(self) -> None:
+        """Choose a job file, and give the chosen programmer to an operator."""
+        station = self.chosen
+        if station is None or station.busy:
+            return
+
+        def chosen(file: Path | None) -> None:
+            if file is not None:
+                self._check_job(station, file)
+
+        self.bench.push_screen(FileScreen(Path.cwd()), chosen)
+
+    @work(thread=True, exclusive=True)
+    def _check_job(self, station: Station, file: Path) -> None:
+        """In a thread: all files of the job are read. No hardware is touched."""
+        checked = check_job(file, station.environ)
+        self.bench.call_from_thread(self._checked, station, checked)
+
+    def _checked(self, station: Station, checked: Checked) -> None:
+        if checked.batch is None:
+            faults = "\n".join(str(fault) for fault in checked.faults[:8])
+            self.notify(faults, title="This job file has faults", severity="error", timeout=15)
+        else:
+            self.bench.produce(station, checked)
 
     def action_stop(self) -> None:
         """Stop the work of the chosen programmer."""

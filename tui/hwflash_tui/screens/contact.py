@@ -100,7 +100,7 @@ class ContactScreen(StationView):
 
 def _line(item: Contact) -> Text:
     sign, style = ("● good", "green") if item.ok else ("✗ bad ", "bold red")
-    text = Text(f"{sign} ", style)
+    text = Text.assemble((f"{sign} ", style))
     text.append(f"{format_hz(item.frequency):>8} ", "")
     text.append(f"{item.good:>2}/{item.rounds} id {item.jedec_id}", "")
     if not item.ok:

@@ -35,6 +35,7 @@ NO_BOARD: Final = ""
 #: An image is looked at when nobody has typed for so long, in seconds.
 PAUSE: Final = 0.25
 BIG_DIGITS: Final = 8
+KEPT_WORD, WRITTEN_WORD = "is kept", "is written"
 
 
 class JobScreen(StationView):
@@ -300,9 +301,10 @@ def _facts(form: JobForm) -> Text:
     text.append(digest[BIG_DIGITS:])
     text.append("\nsha256 above, ", "dim")
     text.append(f"{format_size(form.image.size)}, {form.image.format}")
-    kept = [line for line in form.lines() if "kept" in line.fate]
-    if kept:
-        text.append(f"\nkept: {', '.join(line.name for line in kept)}")
-    elif not form.regions:
+    lines = form.lines()
+    for what, word in (("kept", KEPT_WORD), ("written", WRITTEN_WORD)):
+        names = [line.name for line in lines if word in line.fate.lower()]
+        text.append(f"\n{what}: {', '.join(names)}" if names else "")
+    if not form.regions:
         text.append("\nwhat is equal is not touched")
     return text

@@ -63,7 +63,11 @@ class PreviewScreen(StationView):
     def show(self) -> None:
         """All of it stands."""
         seen = self._seen
-        self.query_one("#plan-text", Words).put(plan_text(self.station, seen.plan))
+        self.query_one("#plan-text", Words).put(
+            plan_text(
+                self.station, seen.plan, "is made when you say yes, before the first operation"
+            )
+        )
         self.query_one(ChipView).show(seen.plan.size, seen.plan, (), None)
         text = Text()
         for note in seen.notes:

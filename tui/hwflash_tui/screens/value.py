@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, RadioButton, RadioSet, Static
+from textual.widgets import Button, Input, Select, Static
 
 from hwflash.errors import HwflashError
 from hwflash.jobs.store_order import KINDS, StoreOrder
@@ -42,9 +42,10 @@ class ValueScreen(ModalScreen[tuple[str, str] | None]):
             yield Static(
                 f"{self._item['name']}\nnow: {self._item['decoded']['text']}", markup=False
             )
-            with RadioSet(id="kinds", compact=True):
-                for name in KINDS:
-                    yield RadioButton(NAMES[name], name == kind, id=f"kind-{name}")
+            yield Select(
+                [(NAMES[name], name) for name in KINDS], value=kind, allow_blank=False, id="kinds",
+                compact=True,
+            )  # fmt: skip
             yield Input(value, id="new-value", compact=True)
             yield Static("", id="value-problem", markup=False)
             with Horizontal(classes="buttons"):
@@ -57,8 +58,7 @@ class ValueScreen(ModalScreen[tuple[str, str] | None]):
 
     @property
     def _kind(self) -> str:
-        pressed = self.query_one(RadioSet).pressed_button
-        return (pressed.id or "").removeprefix("kind-") if pressed is not None else "hex"
+        return str(cast("Select[str]", self.query_one("#kinds")).value)
 
     @on(Input.Submitted)
     @on(Button.Pressed, "#show")

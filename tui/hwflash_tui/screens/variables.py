@@ -22,6 +22,16 @@ from hwflash_tui.widgets.bars import Bar, Words
 
 READ: Final = "variables"
 PREVIEW: Final = "preview"
+#: As `hwflash vars list` has them.
+_ATTRIBUTES: Final = {
+    "NON_VOLATILE": "NV",
+    "BOOTSERVICE_ACCESS": "BS",
+    "RUNTIME_ACCESS": "RT",
+    "TIME_BASED_AUTHENTICATED_WRITE_ACCESS": "AT",
+    "AUTHENTICATED_WRITE_ACCESS": "AW",
+    "HARDWARE_ERROR_RECORD": "HR",
+    "APPEND_WRITE": "AP",
+}
 #: Bytes of a value that are shown in hex.
 SHOWN: Final = 64
 
@@ -143,7 +153,7 @@ class VariablesScreen(StationView):
         sign = (
             "✓ sound" if check["ok"] else f"! needs repair: {check['command'] or 'see FTW state'}"
         )
-        text = Text(f"{sign}  ", "bold")
+        text = Text.assemble((f"{sign}  ", "bold"))
         text.append(
             f"store at 0x{store['base']:06X}, {store['format']}, {len(sight.variables)} variables; "
             f"{store['used']:,} bytes used, {store['free']:,} free, {store['reclaimable']:,} dead\n"
@@ -167,7 +177,7 @@ class VariablesScreen(StationView):
         item = self._chosen
         if item is None:
             return Text("")
-        text = Text(f"{item['name']}", "bold")
+        text = Text.assemble((item["name"], "bold"))
         text.append(f"  {item['vendor'] or item['guid']}\n", "dim")
         text.append(f"{item['decoded']['text']}\n")
         data = item["data"]
@@ -229,8 +239,7 @@ class VariablesScreen(StationView):
 
 
 def _short(attribute: str) -> str:
-    names = {"NON_VOLATILE": "NV", "BOOTSERVICE_ACCESS": "BS", "RUNTIME_ACCESS": "RT"}
-    return names.get(attribute, attribute[:8])
+    return _ATTRIBUTES.get(attribute, attribute)
 
 
 def _ftw_lines(sight: StoreSight) -> list[str]:
