@@ -54,6 +54,8 @@ class BenchApp(App[None]):
         Binding("ctrl+q", "quit", "Quit", show=False, priority=True),
         Binding("ctrl+t", "light_or_dark", "Light/dark", show=False),
         Binding("f1", "help", "Help"),
+        Binding("f11", "history", "History", show=False),
+        Binding("f12", "doctor", "Doctor", show=False),
     ]
 
     def __init__(
@@ -181,6 +183,20 @@ class BenchApp(App[None]):
 
         if isinstance(self.screen, View) and not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(self.screen))
+
+    def action_history(self) -> None:
+        """What was done on this computer."""
+        from hwflash_tui.screens.history import HistoryScreen
+
+        if not self.locked and not isinstance(self.screen, HistoryScreen):
+            self.push_screen(HistoryScreen())
+
+    def action_doctor(self) -> None:
+        """Is this computer ready?"""
+        from hwflash_tui.screens.doctor import DoctorScreen
+
+        if not self.locked and not isinstance(self.screen, DoctorScreen):
+            self.push_screen(DoctorScreen())
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the command palette offers: Textual's own, and what the screen at hand can do."""

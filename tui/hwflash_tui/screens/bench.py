@@ -40,6 +40,8 @@ class BenchScreen(View):
         Binding("c", "contact", "Contact"),
         Binding("v", "variables", "Variables"),
         Binding("p", "production", "Production"),
+        Binding("h", "app.history", "History"),
+        Binding("o", "app.doctor", "Doctor"),
         Binding("s", "stop", "Stop"),
         Binding("right,down", "app.focus_next", "Next", show=False),
         Binding("left,up", "app.focus_previous", "Previous", show=False),
