@@ -43,6 +43,7 @@ __all__ = [
     "Plan",
     "followups",
     "image_facts",
+    "load_image",
     "run_order",
 ]
 

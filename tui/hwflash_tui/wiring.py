@@ -50,16 +50,16 @@ def draw(board: Board | None, suspects: Sequence[str] = ()) -> list[Row]:
 
 
 def _package(pins: dict[str, tuple[str, str]], suspects: Sequence[str]) -> list[Row]:
-    rows = [Row(f"{'':17}┌───────┐")]
+    rows = [Row(f"{'':15}┌───────┐")]
     for left, right in zip(_LEFT, _RIGHT, strict=True):
         (one, one_to), (other, other_to) = pins[left], pins[right]
         dot = "●" if left == "1" else " "
         text = (
-            f"{_flag(one, suspects)} {_short(one_to):>6} {_name(one):>6} ─┤{left}{dot}    {right}├─"
-            f" {_name(other):<6} {_short(other_to):<6} {_flag(other, suspects)}"
+            f"{_flag(one, suspects)} {_short(one_to):>5} {_name(one):>5} ─┤{left}{dot}    {right}├─"
+            f" {_name(other):<5} {_short(other_to):<5} {_flag(other, suspects)}"
         )
         rows.append(Row(text, _is(one, suspects) or _is(other, suspects)))
-    return [*rows, Row(f"{'':17}└───────┘")]
+    return [*rows, Row(f"{'':15}└───────┘")]
 
 
 def _name(signal: str) -> str:

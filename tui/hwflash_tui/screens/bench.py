@@ -14,6 +14,7 @@ from textual.widget import Widget
 
 from hwflash.jobs.jobfile import Checked, check_job
 from hwflash_tui.screens.base import View
+from hwflash_tui.screens.compare import CompareScreen
 from hwflash_tui.screens.contact import ContactScreen
 from hwflash_tui.screens.files import FileScreen
 from hwflash_tui.screens.job import JobScreen
@@ -36,13 +37,14 @@ class BenchScreen(View):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", show=False),
         Binding("r", "repeat", "Repeat"),
-        Binding("l", "look", "Look"),
+        Binding("l", "look", "Look again", show=False),
         Binding("c", "contact", "Contact"),
         Binding("v", "variables", "Variables"),
-        Binding("p", "production", "Production"),
-        Binding("h", "app.history", "History"),
-        Binding("o", "app.doctor", "Doctor"),
-        Binding("s", "stop", "Stop"),
+        Binding("x", "compare", "Compare"),
+        Binding("p", "production", "Produce"),
+        Binding("h", "app.history", "History", show=False),
+        Binding("o", "app.doctor", "Doctor", show=False),
+        Binding("s", "stop", "Stop", show=False),
         Binding("right,down", "app.focus_next", "Next", show=False),
         Binding("left,up", "app.focus_previous", "Previous", show=False),
         Binding("q", "app.quit", "Quit"),
@@ -134,6 +136,11 @@ class BenchScreen(View):
         """Open the variable store on the chosen programmer."""
         if self.chosen is not None and not self.chosen.busy:
             self.bench.push_screen(VariablesScreen(self.chosen))
+
+    def action_compare(self) -> None:
+        """Hold the chip on the chosen programmer against something."""
+        if self.chosen is not None and not self.chosen.busy:
+            self.bench.push_screen(CompareScreen(self.chosen))
 
     def action_production(self) -> None:
         """Choose a job file, and give the chosen programmer to an operator."""

@@ -46,7 +46,7 @@ class ContactScreen(StationView):
         yield Words(id="contact-verdict")
         yield Bar(id="contact-bar")
         with Horizontal(id="contact"):
-            yield VerticalScroll(Words(id="clocks"), can_focus=False)
+            yield VerticalScroll(Words(id="clocks"), can_focus=False, id="clocks-box")
             yield VerticalScroll(Words(id="wires"), can_focus=False)
 
     def on_mount(self) -> None:
@@ -101,8 +101,7 @@ class ContactScreen(StationView):
 def _line(item: Contact) -> Text:
     sign, style = ("● good", "green") if item.ok else ("✗ bad ", "bold red")
     text = Text.assemble((f"{sign} ", style))
-    text.append(f"{format_hz(item.frequency):>8} ", "")
-    text.append(f"{item.good:>2}/{item.rounds} id {item.jedec_id}", "")
+    text.append(f"{format_hz(item.frequency):>7} {item.good:>2}/{item.rounds} {item.jedec_id}")
     if not item.ok:
-        text.append(f"\n         {item.text}")
+        text.append(f"\n  {item.text}")
     return text
