@@ -172,7 +172,10 @@ class Bench:
             await asyncio.sleep(0.02)
         if not poll:
             return
-        await self.pilot.pause(0.15)  # a poll, so that the screen shows it
+        looks = self.app.looks
+        while self.app.is_running and self.app.looks < looks + 2:  # so that the screen shows it
+            await asyncio.sleep(0.02)
+        await self.pilot._wait_for_screen()
 
     @property
     def text(self) -> str:

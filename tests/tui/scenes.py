@@ -22,6 +22,8 @@ from rig import SIZES, Bench, Gate  # noqa: E402
 from support import pattern  # noqa: E402
 from uefi.volumes import OVMF_4M, some_variables, variable, volume_bytes  # noqa: E402
 
+from hwflash.uefi.guids import GLOBAL_VARIABLE as GLOBAL  # noqa: E402
+
 LOOKS = Path(__file__).parent / "looks"
 PICTURES = ROOT / "docs" / "tui"
 
@@ -85,7 +87,11 @@ def steady(text: str) -> str:
 
 def contents() -> tuple[bytes, bytes]:
     """What the chip holds and what it shall hold: some variables, half a program, some more."""
-    records = [*some_variables(), variable("Timeout", b"\3\0"), variable("PlatformLang", b"en\0")]
+    records = [
+        *some_variables(),
+        variable("Timeout", b"\3\0", GLOBAL),
+        variable("PlatformLang", b"en\0", GLOBAL),
+    ]
     volume = bytes(volume_bytes(records, OVMF_4M))
     code = pattern(64 << 10, 3)
     old = (volume + code * 6).ljust(1 << 20, b"\xff")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hwflash_tui.screens.unlock import UnlockScreen
 from rig import SMALL, SMALL_OLD, Bench, bench_test
 
@@ -27,6 +28,8 @@ source = "counter"
 format = "GZ-{{n:04}}"
 start = 7
 """
+
+pytestmark = pytest.mark.slow
 
 
 def job(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hwflash_tui.outcome import PASS
 from hwflash_tui.station import Standing
 from rig import NEW, OLD, SMALL, SMALL_OLD, Bench, bench_test
@@ -10,6 +11,8 @@ from uefi.volumes import OVMF_4M, some_variables, variable, volume_bytes
 
 from hwflash.jobs.history import open_history
 from hwflash.jobs.store_order import StoreOrder, StoreSight
+
+pytestmark = pytest.mark.slow
 
 
 def store_image(size: int) -> bytes:

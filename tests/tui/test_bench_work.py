@@ -11,6 +11,8 @@ from rig import BLANK, NEW, OLD, SMALL, SMALL_OLD, Bench, Gate, bench_test
 
 from hwflash.jobs.history import open_history
 
+pytestmark = pytest.mark.slow
+
 
 @bench_test
 async def test_the_whole_way_to_a_pass(bench: Bench) -> None:

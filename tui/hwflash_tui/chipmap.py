@@ -25,9 +25,9 @@ class Mark(Enum):
 
     KEPT = ("·", "kept")
     PROTECTED = ("#", "protected, kept")
-    ERASE = ("░", "will be erased")
-    PROGRAM = ("▒", "will be programmed")
-    REWRITE = ("▓", "will be erased and programmed")
+    ERASE = ("░", "to be erased")
+    PROGRAM = ("▒", "to be programmed")
+    REWRITE = ("▓", "to be rewritten")
     ERASED = ("_", "erased")
     PROGRAMMED = ("▄", "programmed")
     VERIFIED = ("█", "done and verified")

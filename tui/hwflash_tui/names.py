@@ -14,7 +14,7 @@ LONGEST: Final = 30
 def about_size(size: int) -> str:
     """A size in three digits: ``3.75 MiB``; exact where that is short."""
     for factor, name in ((MIB, "MiB"), (KIB, "KiB")):
-        if size >= factor and size % factor:
+        if size >= 0.99 * factor and size % factor:
             return f"{size / factor:.3g} {name}"
     return format_size(size)
 

@@ -43,6 +43,11 @@ class View(Screen[None]):
         return cast("BenchApp", self.app)  # pyright: ignore[reportUnknownMemberType]
 
     @property
+    def heading(self) -> str:
+        """The name in the title."""
+        return self.NAME
+
+    @property
     def where(self) -> str:
         """What stands behind the name in the title."""
         return ""
@@ -80,7 +85,7 @@ class View(Screen[None]):
         """Something may have changed."""
         if not self._ready or not self.query(TitleBar):  # not there yet, or being taken down
             return
-        parts = ["hwflash bench", self.NAME, self.where]
+        parts = ["hwflash bench", self.heading, self.where]
         self.query_one(TitleBar).put(" › ".join(part for part in parts if part))
         self.query_one(CommandBar).show(self.command)
         self.show()

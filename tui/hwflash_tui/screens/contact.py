@@ -16,7 +16,7 @@ from hwflash.jobs.opening import Request
 from hwflash.units import format_hz
 from hwflash_tui.actor import Task, TaskContext
 from hwflash_tui.screens.base import StationView
-from hwflash_tui.widgets.bars import Bar, Words
+from hwflash_tui.widgets.bars import BAD, GOOD, Bar, Words
 from hwflash_tui.wiring import draw
 
 KIND = "contact"
@@ -91,15 +91,13 @@ class ContactScreen(StationView):
         if station.busy:
             return Text("… testing", "bold")
         if station.trouble is not None and station.finished is not None:
-            return Text(f"✗ {station.trouble.message}. {station.help_for_trouble()}", "bold red")
+            return Text(f"✗ {station.trouble.message}. {station.help_for_trouble()}", f"bold {BAD}")
         good, text = verdict(found)
-        return Text(
-            f"{'✓ good' if good else '✗ bad'}: {text}", "bold green" if good else "bold red"
-        )
+        return Text(f"{'✓ good' if good else '✗ bad'}: {text}", f"bold {GOOD if good else BAD}")
 
 
 def _line(item: Contact) -> Text:
-    sign, style = ("● good", "green") if item.ok else ("✗ bad ", "bold red")
+    sign, style = ("● good", GOOD) if item.ok else ("✗ bad ", f"bold {BAD}")
     text = Text.assemble((f"{sign} ", style))
     text.append(f"{format_hz(item.frequency):>7} {item.good:>2}/{item.rounds} {item.jedec_id}")
     if not item.ok:

@@ -14,10 +14,10 @@ from textual.widget import Widget
 from hwflash.jobs.doctor import Check, run_checks
 from hwflash.remedies import REMEDIES
 from hwflash_tui.screens.base import View
-from hwflash_tui.widgets.bars import Words
+from hwflash_tui.widgets.bars import BAD, GOOD, WARN, Words
 
-SIGNS: Final = {"ok": ("✓", "green"), "info": ("·", ""), "warn": ("!", "yellow"),
-                "fail": ("✗", "bold red")}  # fmt: skip
+SIGNS: Final = {"ok": ("✓", GOOD), "info": ("·", ""), "warn": ("!", WARN),
+                "fail": ("✗", f"bold {BAD}")}  # fmt: skip
 
 
 class DoctorScreen(View):

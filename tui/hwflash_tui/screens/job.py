@@ -21,7 +21,7 @@ from hwflash.boards import BoardEntry, list_boards, load_board
 from hwflash.errors import HwflashError
 from hwflash.jobs.order import Action, ImageFacts, Order, image_facts
 from hwflash.units import format_size
-from hwflash_tui.jobform import JobForm
+from hwflash_tui.jobform import FORCED, GUARDED, KEPT, WRITTEN, JobForm, RegionLine
 from hwflash_tui.paths import PathSuggester
 from hwflash_tui.recent import add_recent
 from hwflash_tui.screens.base import StationView
@@ -36,6 +36,8 @@ NO_BOARD: Final = ""
 PAUSE: Final = 0.25
 BIG_DIGITS: Final = 8
 KEPT_WORD, WRITTEN_WORD = "is kept", "is written"
+#: What happens to a region, short; # is the sign of protected ones.
+_WORDS: Final = {WRITTEN: "write", KEPT: "keep", GUARDED: "keep #", FORCED: "WRITE #"}
 
 
 class JobScreen(StationView):
@@ -48,10 +50,10 @@ class JobScreen(StationView):
         "them with the ones you were given. A recent job fills all of it in: its digit, or Enter."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f2", "browse", "Find image"),
+        Binding("f2", "browse", "Find"),
         Binding("f5", "go('write')", "Write…"),
         Binding("f6", "go('verify')", "Verify"),
-        Binding("f7", "go('read')", "Read to file"),
+        Binding("f7", "go('read')", "Read"),
         Binding("f9", "go('erase')", "Erase…"),
         *(
             Binding(str(n), f"recent({n - 1})", f"Recent {n}", show=False)
@@ -166,13 +168,10 @@ class JobScreen(StationView):
     def _list_regions(self, chosen: tuple[str, ...] = ()) -> None:
         regions = self._regions
         regions.clear_options()
-        board = self.form.board
-        options: list[Selection[str]] = []
-        for region in board.region_map() if board is not None else ():
-            label = Text(f"{region.name}  {region.range}")
-            if region.protected:
-                label.append("  # protected")
-            options.append(Selection(label, region.name, region.name in chosen))
+        form = replace(self.form, regions=chosen)
+        options = [
+            Selection(_region_text(line), line.name, line.name in chosen) for line in form.lines()
+        ]
         regions.add_options(options)
         regions.highlighted = 0 if options else None
         regions.display = bool(options)
@@ -186,6 +185,8 @@ class JobScreen(StationView):
         self.form = replace(
             self.form, regions=tuple(name for name in order if name in regions.selected)
         )
+        for index, line in enumerate(self.form.lines()):  # the mark alone is told by its colour
+            regions.replace_option_prompt_at_index(index, _region_text(line))
         self.refresh_view()
 
     # --- image ------------------------------------------------------------------------------
@@ -290,6 +291,11 @@ def describe(order: Order) -> str:
     if order.regions:
         parts.append(f"({', '.join(order.regions)})")
     return " ".join(part for part in parts if part)
+
+
+def _region_text(line: RegionLine) -> Text:
+    word = _WORDS[line.fate]
+    return Text(f"{word:<7} {line.name:<12} {line.range}", no_wrap=True, overflow="ellipsis")
 
 
 def _facts(form: JobForm) -> Text:

@@ -39,6 +39,13 @@ class WorkScreen(StationView):
     ]
 
     @property
+    def heading(self) -> str:
+        """The part of the way."""
+        if self.station.standing is Standing.ASKING:
+            return "Plan"
+        return "Run" if self.station.busy else "Result"
+
+    @property
     def command(self) -> str:
         """The order at work, or the one that would go on."""
         station = self.station

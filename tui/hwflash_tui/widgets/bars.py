@@ -8,6 +8,9 @@ from textual.widgets import Static
 
 from hwflash_tui.meter import Reading
 
+#: Colours that can be read on light and on dark; a sign always stands beside them.
+GOOD, WARN, BAD = "#3fa860", "#c08a20", "#d8504d"
+
 
 class Words(Static):
     """Text that is put there many times a second, and drawn only when it is another."""
