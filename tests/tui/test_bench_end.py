@@ -156,7 +156,7 @@ async def test_plugging_in_and_out(bench: Bench) -> None:
 
 
 def test_it_starts_quickly(tmp_path: Path) -> None:
-    """Processor time from the start to a bench that shows a chip; the best of three."""
+    """Processor time from the start to a bench that shows a chip; the best of a few."""
     program = f"""
 import asyncio, time
 from pathlib import Path
@@ -171,7 +171,7 @@ async def main():
 asyncio.run(main())
 """
     best = 9.0
-    for _ in range(3):
+    for _ in range(6):
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
         )

@@ -10,22 +10,23 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from hwflash.jobs.jobfile import Checked
 from hwflash_tui.names import short_name
 from hwflash_tui.outcome import PASS
 from hwflash_tui.plug import Plugged, PlugWatch
 from hwflash_tui.recent import load_recent
 from hwflash_tui.screens.base import View
 from hwflash_tui.screens.bench import BenchScreen
-from hwflash_tui.screens.production import ProductionScreen
 from hwflash_tui.screens.quit import QuitScreen
 from hwflash_tui.station import Standing, Station
+
+if TYPE_CHECKING:
+    from hwflash.jobs.jobfile import Checked
 
 #: How often the interface looks what the threads said, in seconds.
 POLL: Final = 1 / 12
@@ -99,6 +100,8 @@ class BenchApp(App[None]):
 
     def produce(self, station: Station, checked: Checked) -> None:
         """Give a programmer to an operator, with one job."""
+        from hwflash_tui.screens.production import ProductionScreen
+
         if checked.batch is not None:
             self.locked = True
             self.push_screen(ProductionScreen(station, checked.batch, checked.notes))

@@ -1,28 +1,30 @@
-"""The bench: every programmer side by side."""
+"""The bench: every programmer side by side.
+
+Screens that bring much with them are loaded when they are opened, so that the bench comes at once.
+"""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, VerticalScroll
 from textual.widget import Widget
 
-from hwflash.jobs.jobfile import Checked, check_job
 from hwflash_tui.screens.base import View
-from hwflash_tui.screens.compare import CompareScreen
-from hwflash_tui.screens.contact import ContactScreen
 from hwflash_tui.screens.files import FileScreen
 from hwflash_tui.screens.job import JobScreen
-from hwflash_tui.screens.variables import VariablesScreen
 from hwflash_tui.screens.work import WorkScreen
 from hwflash_tui.station import Standing, Station
 from hwflash_tui.widgets.bars import Words
 from hwflash_tui.widgets.card import StationCard
+
+if TYPE_CHECKING:
+    from hwflash.jobs.jobfile import Checked
 
 
 class BenchScreen(View):
@@ -129,16 +131,22 @@ class BenchScreen(View):
 
     def action_contact(self) -> None:
         """Test the contact of the chosen programmer."""
+        from hwflash_tui.screens.contact import ContactScreen
+
         if self.chosen is not None and not self.chosen.busy:
             self.bench.push_screen(ContactScreen(self.chosen))
 
     def action_variables(self) -> None:
         """Open the variable store on the chosen programmer."""
+        from hwflash_tui.screens.variables import VariablesScreen
+
         if self.chosen is not None and not self.chosen.busy:
             self.bench.push_screen(VariablesScreen(self.chosen))
 
     def action_compare(self) -> None:
         """Hold the chip on the chosen programmer against something."""
+        from hwflash_tui.screens.compare import CompareScreen
+
         if self.chosen is not None and not self.chosen.busy:
             self.bench.push_screen(CompareScreen(self.chosen))
 
@@ -157,6 +165,8 @@ class BenchScreen(View):
     @work(thread=True, exclusive=True)
     def _check_job(self, station: Station, file: Path) -> None:
         """In a thread: all files of the job are read. No hardware is touched."""
+        from hwflash.jobs.jobfile import check_job
+
         checked = check_job(file, station.environ)
         self.bench.call_from_thread(self._checked, station, checked)
 
