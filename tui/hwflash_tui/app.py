@@ -235,6 +235,8 @@ class BenchApp(App[None]):
 
     def leave(self) -> None:
         """Stop after this block, everywhere; the application ends when every thread has."""
+        if self.is_running and any(station.busy for station in self.stations):
+            self.notify("Stopping after this block; then the bench ends.", timeout=60)
         self.leaving = True
         for station in self.stations:
             station.stop()
