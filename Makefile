@@ -1,4 +1,5 @@
 # make demo    set up and run the main job on a simulated FT232H with a real OVMF image
+# make demo-tui  the technician's bench, with two simulated programmers
 # make test    set up and run every test
 # make quick   what developers run all day (no slow tests, no foreign programs)
 # make lint    format, lint, types, import contracts
@@ -11,14 +12,19 @@ unexport PYTHONDONTWRITEBYTECODE
 # labgrid has a venv of its own: it brings pyserial-labgrid, which would replace pyserial.
 LABGRID := .venv/labgrid/bin
 
-.PHONY: demo test quick foreign lint clean
+.PHONY: demo demo-tui test quick foreign lint clean
 
 demo: .venv/runtime
 	sh .ci/tools ovmf
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo.sh
 
+demo-tui: .venv/runtime
+	sh .ci/tools ovmf
+	$(BIN)/pip install --quiet --editable '.[tui]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo-tui.sh
+
 test: .venv/dev .venv/labgrid/ready
-	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev \
+	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev tmux \
 	    openssh-server acpica-tools coreboot-utils
 	$(BIN)/pytest -n 2
 	$(LABGRID)/pytest labgrid

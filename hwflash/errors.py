@@ -24,7 +24,7 @@
     ├── ReferenceFailed                the simulated reference          8
     └── Interrupted                    stopped, nothing changed       130
 
-An error carries facts, never advice: `hwflash.cli.diagnostics` turns a ``code`` into a hint.
+An error carries facts, never advice: `hwflash.diagnostics` turns a ``code`` into a hint.
 Codes are stable; scripts may match them.
 """
 

@@ -78,6 +78,11 @@ class CancelToken:
         """Whether a stop was asked for."""
         return self._event.is_set()
 
+    def wait(self, seconds: float) -> None:
+        """Wait, or until a stop is asked for, and then raise as `check` does."""
+        self._event.wait(seconds)
+        self.check()
+
     def check(self) -> None:
         """Raise `hwflash.errors.Interrupted` if a stop was asked for."""
         if self._event.is_set():

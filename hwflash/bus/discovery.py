@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -73,11 +74,13 @@ class FoundProgrammer:
         return f"FT232H {self.serial or 'at ' + self.node}"
 
 
-def find_all(backend: Any = None) -> list[FoundProgrammer]:
+def find_all(backend: Any = None, known: Sequence[FoundProgrammer] = ()) -> list[FoundProgrammer]:
     """Every FT232H attached, by bus and port path.
 
     Args:
         backend: a PyUSB backend; None is the system's libusb.
+        known: found before; those that are still there are not spoken to again, because
+            somebody may be at work with them.
 
     Raises:
         EnvironmentFault: libusb is missing (``environment.libusb``), or does not list the
@@ -97,7 +100,8 @@ def find_all(backend: Any = None) -> list[FoundProgrammer]:
             code="environment.usb",
             errno=errno.errorcode.get(exc.errno or 0),
         ) from exc
-    found = [_describe(device) for device in devices]
+    before = {(item.bus, item.address, item.path): item for item in known}
+    found = [before.get(_place(device)) or _describe(device) for device in devices]
     return sorted(found, key=lambda item: (item.bus, item.path, item.address))
 
 
@@ -156,12 +160,18 @@ def _matches(item: FoundProgrammer, selector: FtdiSelector) -> bool:
     )
 
 
+def _place(device: Any) -> tuple[int, int, tuple[int, ...]]:
+    """Where a device is; the kernel gives a new address at every plugging."""
+    return device.bus or 0, device.address or 0, tuple(device.port_numbers or ())
+
+
 def _describe(device: Any) -> FoundProgrammer:
+    bus, address, path = _place(device)
     return FoundProgrammer(
         device=device,
-        bus=device.bus or 0,
-        address=device.address or 0,
-        path=tuple(device.port_numbers or ()),
+        bus=bus,
+        address=address,
+        path=path,
         serial=_string(device, device.iSerialNumber),
         product=_string(device, device.iProduct),
     )

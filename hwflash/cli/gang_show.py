@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hwflash.cli import diagnostics
+from hwflash import diagnostics
 from hwflash.cli.output import JSON_INTERVAL, QUIET_SECONDS, Console
 from hwflash.units import format_seconds, format_size
 

@@ -16,6 +16,7 @@ from hwflash.errors import HwflashError, UsageError
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "list": ("list_", "List the programmers that are attached."),
     "probe": ("probe", "Identify the chip and show what it is and what is protected."),
+    "contact": ("contact", "Test the contact of clip and wires at rising clocks."),
     "read": ("read", "Read the chip, or parts of it, into a file."),
     "write": ("write", "Write a file into the chip: back up, plan, confirm, write, verify."),
     "verify": ("verify", "Compare the chip with a file."),
@@ -35,6 +36,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "power": ("power", "Switch a board on and off, as its board file says."),
     "console": ("console", "Watch the serial console of a board."),
     "serve": ("serve", "Put a programmer behind a protocol for flashrom and other computers."),
+    "tui": ("tui", "Open the technician's bench: a screen for a day of flashing boards."),
     "history": ("history", "Look at what was done to which chip, and make reports of it."),
     "doctor": ("doctor", "Check this computer: libusb, udev rules, access, tools."),
     "bench": ("bench", "Measure jobs on a simulated programmer, beside their limits."),

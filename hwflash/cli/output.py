@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from hwflash.cli import diagnostics
+from hwflash import diagnostics
 from hwflash.errors import HwflashError
 from hwflash.progress import PLAN, Progress
 from hwflash.units import KIB
@@ -43,7 +43,7 @@ def _open(stream: TextIO | None) -> TextIO:
 
 #: Commands that never touch a chip.
 WITHOUT_CHIP: Final = frozenset(
-    {"list", "doctor", "bench", "completion", "chips", "boards", "qemu", "history"}
+    {"list", "doctor", "bench", "completion", "chips", "boards", "qemu", "history", "tui"}
 )
 
 

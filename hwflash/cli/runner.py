@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from hwflash.cli import diagnostics
+from hwflash import diagnostics
 from hwflash.cli.output import Console, silence
 from hwflash.errors import HwflashError, Interrupted
 from hwflash.progress import CancelToken

@@ -14,7 +14,7 @@ from hwflash.cli import params, runner
 from hwflash.cli.results import range_keys
 from hwflash.cli.write import repeatable, write_options
 from hwflash.errors import UsageError
-from hwflash.units import Range, format_seconds, format_size
+from hwflash.units import format_seconds, format_size
 
 if TYPE_CHECKING:
     from hwflash.jobs.opening import Request
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from hwflash.jobs.uefi_edit import Edited, EditOptions
     from hwflash.jobs.uefi_read import Reading
     from hwflash.uefi.areas import KnownLayout
-    from hwflash.uefi.flashops import Operation
     from hwflash.uefi.nvram import Nvram
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,8 +29,6 @@ T = TypeVar("T")
 
 #: Names on the command line of `hwflash.uefi.areas.KNOWN`, in its order.
 LAYOUT_NAMES = ("ovmf-2m", "ovmf-4m", "aavmf")
-#: Operations that are printed; all are in the JSON result.
-OPERATIONS = 24
 
 
 class GuidType(click.ParamType[Any]):
@@ -220,6 +217,7 @@ def edit_store(
 
 
 def _edit_keys(edited: Edited[Any], how: EditOptions) -> dict[str, Any]:
+    from hwflash.jobs.uefi_operations import operation_keys
     from hwflash.jobs.uefi_read import store_keys
 
     return {
@@ -242,15 +240,6 @@ def _edit_keys(edited: Edited[Any], how: EditOptions) -> dict[str, Any]:
     }
 
 
-def operation_keys(item: Operation) -> dict[str, Any]:
-    """A flash operation as scripts get it."""
-    from hwflash.uefi.flashops import Erase, Program, Verify
-
-    kind = {Program: "program", Erase: "erase", Verify: "verify"}[type(item)]
-    why = "" if isinstance(item, Verify) else item.why
-    return {"kind": kind, "address": item.range.address, "length": item.range.length, "why": why}
-
-
 def edit_outcome(
     edited: Edited[Any], keys: dict[str, Any], text: str, notes: tuple[str, ...] = ()
 ) -> runner.Outcome:
@@ -262,6 +251,8 @@ def edit_outcome(
         text: what became of the variable, in a few words.
         notes: what else is to be said.
     """
+    from hwflash.jobs.uefi_operations import operation_lines
+
     lines = [f"first: {item}" for item in edited.first]
     if not edited.plan.steps:
         copied = [f"written to {keys['output']}"] if edited.executed else []
@@ -281,23 +272,3 @@ def edit_outcome(
     if where is not None:
         lines.append(f"{'written to' if keys['output'] else 'backup'} {where}")
     return runner.Outcome(keys, lines)
-
-
-def operation_lines(operations: tuple[Operation, ...]) -> list[str]:
-    """Flash operations, one a line, erases that follow one another joined."""
-    rows: list[tuple[str, Range, str, int]] = []
-    for keys in map(operation_keys, operations):
-        kind, why, place = keys["kind"], keys["why"], Range(keys["address"], keys["length"])
-        last = rows[-1] if rows else None
-        if last is not None and last[0] == kind == "erase" and last[1].end == place.address:
-            joined = Range(last[1].address, last[1].length + place.length)
-            rows[-1] = (kind, joined, why, last[3] + 1)
-        else:
-            rows.append((kind, place, why, 1))
-    lines: list[str] = []
-    for kind, place, why, count in rows[:OPERATIONS]:
-        many = f" in {count} blocks" if count > 1 else ""
-        lines.append(f"  {kind:<8} {place}{many}" + (f": {why}" if why else ""))
-    if len(rows) > OPERATIONS:
-        lines.append(f"  and {len(rows) - OPERATIONS} more; --json lists all")
-    return lines

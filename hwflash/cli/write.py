@@ -11,7 +11,7 @@ import click
 
 from hwflash.cli import asking, gang, params, reports, runner
 from hwflash.cli.results import range_keys
-from hwflash.errors import ChipStateUnknown, HwflashError, UsageError
+from hwflash.errors import ChipStateUnknown, UsageError
 from hwflash.units import format_seconds, format_size
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _write(
 def _resume(run: runner.Run, name: str, options: dict[str, Any]) -> runner.Outcome:
     from hwflash.jobs.opening import ENVIRONMENT
     from hwflash.jobs.session import open_session
-    from hwflash.jobs.write import resume, unfinished
+    from hwflash.jobs.write import resume, still_half_written, unfinished
 
     how = write_options(run, options, frozenset(), piped=False)
     record = unfinished(how.state, name or None)
@@ -171,22 +171,11 @@ def _resume(run: runner.Run, name: str, options: dict[str, Any]) -> runner.Outco
     if request.programmer is None and ENVIRONMENT not in request.environ:
         request = replace(request, programmer=record.programmer)
     run.console.info(f"resuming {record.name}", job=record.name)
-    try:
-        with repeatable(words), open_session(request, run.console) as session:
-            run.console.begin("resume", job=record.name)
-            result = resume(session, record, how, run.console, run.cancel)
-            stats = session.stats()
-    except HwflashError as exc:
-        # This attempt may have changed nothing; the chip is still half written.
-        exc.context = {
-            "unfinished": record.name,
-            "resume": record.name,
-            "backup": record.backup,
-            "programmer": record.programmer,
-            "options": list(words),
-            **exc.context,
-        }
-        raise
+    failing = still_half_written(record, words)
+    with failing, repeatable(words), open_session(request, run.console) as session:
+        run.console.begin("resume", job=record.name)
+        result = resume(session, record, how, run.console, run.cancel)
+        stats = session.stats()
     return outcome(result, stats, "resumed", dry_run=how.dry_run)
 
 

@@ -282,16 +282,26 @@ def _report(identity: Identity, reporter: Reporter) -> None:
         )
 
 
+def board_ids(board: Board) -> set[bytes]:
+    """JEDEC ids of the parts that may be fitted on a board; none: any."""
+    return {
+        *(catalog.load().by_name(name).chip.jedec_id for name in board.flash.chip),
+        *([bytes.fromhex(board.flash.jedec_id)] if board.flash.jedec_id else []),
+    }
+
+
+def answers_as(found: bytes, expected: set[bytes]) -> bool:
+    """Whether an id that was read is one of those expected, as far as they are given."""
+    return any(found.startswith(known[: len(found)]) for known in expected)
+
+
 def _require_board_chip(request: Request, identity: Identity) -> None:
     board = request.board
     if board is None or request.chip is not None:
         return
-    expected = {
-        *(catalog.load().by_name(name).chip.jedec_id for name in board.flash.chip),
-        *([bytes.fromhex(board.flash.jedec_id)] if board.flash.jedec_id else []),
-    }
+    expected = board_ids(board)
     found = identity.extended_id
-    if expected and not any(found.startswith(known[: len(found)]) for known in expected):
+    if expected and not answers_as(found, expected):
         wanted = sorted(known.hex() for known in expected)
         raise ChipError(
             f"board {board.name} has a chip with id {' or '.join(wanted)}, "

@@ -6,13 +6,15 @@ is known and saved. Erasing is writing FF.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hwflash.errors import (
     BusUnstable,
     ChipError,
+    HwflashError,
     Interrupted,
     UsageError,
 )
@@ -45,7 +47,15 @@ from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
 from hwflash.units import Range, merge_ranges
 
-__all__ = ["WriteOptions", "WriteResult", "restore_targets", "resume", "unfinished", "write"]
+__all__ = [
+    "WriteOptions",
+    "WriteResult",
+    "restore_targets",
+    "resume",
+    "still_half_written",
+    "unfinished",
+    "write",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +314,30 @@ def unfinished(state: Path, name: str | None) -> JobRecord:
     raise UsageError(
         f"{len(found)} writes are unfinished; say which", code="usage.resume", unfinished=names
     )
+
+
+@contextmanager
+def still_half_written(record: JobRecord, options: Sequence[str] = ()) -> Generator[None]:
+    """Let the failure of a resume know what it takes to go on or back.
+
+    This attempt may have changed nothing; the chip is half written all the same.
+
+    Args:
+        record: the write that is resumed.
+        options: what the commands for it must repeat.
+    """
+    try:
+        yield
+    except HwflashError as exc:
+        exc.context = {
+            "unfinished": record.name,
+            "resume": record.name,
+            "backup": record.backup,
+            "programmer": record.programmer,
+            "options": list(options),
+            **exc.context,
+        }
+        raise
 
 
 def _execute(

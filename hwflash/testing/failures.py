@@ -27,7 +27,7 @@ def explain(report: pytest.TestReport, error: pytest.ExceptionInfo[BaseException
     value = error.value
     if not isinstance(value, HwflashError):
         return
-    from hwflash.cli.diagnostics import as_lines
+    from hwflash.diagnostics import as_lines
 
     shown: Any = error.getrepr(style="long", chain=False, tbfilter=_own_frames)
     if not _own_frames(error):

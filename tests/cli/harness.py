@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "docs" / "output.schema.json"
 KIB = 1024
 #: Commands that have to do with no chip say nothing of its state.
-NO_CHIP = ("list", "doctor", "bench", "completion", "chips", "boards", "qemu", "history")
+NO_CHIP = ("list", "doctor", "bench", "completion", "chips", "boards", "qemu", "history", "tui")
 
 
 @cache

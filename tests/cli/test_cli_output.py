@@ -13,10 +13,10 @@ import pytest
 from harness import Bench, validator
 from support import pattern
 
-from hwflash.cli.advice import ADVICE
-from hwflash.cli.diagnostics import advice_for, as_lines, chip_state, commands_for
+from hwflash.advice import ADVICE
 from hwflash.cli.main import COMMANDS, root
 from hwflash.cli.output import Console
+from hwflash.diagnostics import advice_for, as_lines, chip_state, commands_for
 from hwflash.errors import (
     ChipAbsent,
     ChipStateUnknown,

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
-from hwflash.cli.advice import ADVICE, Advice
+from hwflash.advice import ADVICE, Advice
 from hwflash.errors import ChipStateUnknown, HwflashError, Interrupted
 
 INTERNAL: Final = 70

@@ -110,6 +110,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "environment.file-busy": Advice(
         "a program that uses the image", "end it, or write to a new file with -o NEWFILE"
     ),
+    "environment.tui-missing": Advice("this computer", "`pip install 'hwflash[tui]'`"),
     "environment.unreadable": Advice("the file name, or permissions", "check the file"),
     "environment": Advice("this computer", "`hwflash doctor` checks it"),
     "history.locked": Advice(
@@ -500,6 +501,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the command", "name it with --region if you mean it; --all-regions means all"
     ),
     "usage.job-confirm": Advice("the command", "`hwflash job check FILE`, then say --yes"),
+    "usage.terminal": Advice(
+        "how it was started", "start it in a terminal, without --json; `ssh -t HOST hwflash tui`"
+    ),
     "usage.confirm": Advice("the command", "look at it with --dry-run, then say --yes"),
     "usage.resume": Advice("the command", "name one of them: `hwflash write --resume NAME`"),
     "usage.erase-alignment": Advice("the command", "`hwflash probe` shows the erase blocks"),

@@ -1,0 +1,116 @@
+"""What every screen has: a title, a command line, keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer
+
+from hwflash_tui.station import Station
+from hwflash_tui.widgets.bars import CommandBar, TitleBar
+
+if TYPE_CHECKING:
+    from hwflash_tui.app import BenchApp
+
+
+class View(Screen[None]):
+    """A screen of the bench.
+
+    Subclasses give `NAME`, `PURPOSE`, `body`, and, where there is one, `command`.
+    """
+
+    #: In the title, such as ``Bench``.
+    NAME: ClassVar[str] = ""
+    #: What it is for and which keys it has, for the help screen.
+    PURPOSE: ClassVar[str] = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back"),
+        Binding("ctrl+y", "copy_command", "Copy command", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ready = False
+
+    @property
+    def bench(self) -> BenchApp:
+        """The application."""
+        return cast("BenchApp", self.app)  # pyright: ignore[reportUnknownMemberType]
+
+    @property
+    def heading(self) -> str:
+        """The name in the title."""
+        return self.NAME
+
+    @property
+    def where(self) -> str:
+        """What stands behind the name in the title."""
+        return ""
+
+    @property
+    def command(self) -> str:
+        """The command line that does what this screen does; "" where there is none."""
+        return ""
+
+    def compose(self) -> ComposeResult:
+        """Title, body, command line, keys."""
+        yield TitleBar()
+        yield from self.body()
+        yield CommandBar()
+        yield Footer(show_command_palette=False)
+
+    def body(self) -> Iterable[Widget]:
+        """What lies between title and command line."""
+        raise NotImplementedError
+
+    def on_mount(self) -> None:
+        """Show what there is. Textual calls this after `on_mount` of a subclass."""
+        self._ready = True
+        self.refresh_view()
+
+    def on_screen_resume(self) -> None:
+        """Show what came meanwhile."""
+        self.refresh_view()
+
+    def on_resize(self) -> None:
+        """The command line is cut to the width."""
+        self.call_after_refresh(self.refresh_view)
+
+    def refresh_view(self) -> None:
+        """Something may have changed."""
+        if not self._ready or not self.query(TitleBar):  # not there yet, or being taken down
+            return
+        parts = ["hwflash bench", self.heading, self.where]
+        self.query_one(TitleBar).put(" › ".join(part for part in parts if part))
+        self.query_one(CommandBar).show(self.command)
+        self.show()
+
+    def show(self) -> None:
+        """Put on the screen what stations say; called often, must be quick."""
+
+    def action_back(self) -> None:
+        """Leave the screen; work goes on."""
+        self.dismiss()
+
+    def action_copy_command(self) -> None:
+        """Copy the command line, and show it in full."""
+        if self.command:
+            self.bench.copy_command(self.command)
+
+
+class StationView(View):
+    """A screen about one programmer."""
+
+    def __init__(self, station: Station) -> None:
+        super().__init__()
+        self.station = station
+
+    @property
+    def where(self) -> str:
+        """Which programmer."""
+        return f"{self.station.number} {self.station.name}"
