@@ -107,7 +107,8 @@ class DeviceActor:
     def __init__(self, name: str, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        # A signal may come while the interface's thread holds it, and wants to close the actor.
+        self._lock = threading.RLock()
         self._cancel = CancelToken()
         self._closed = False
         # No daemon: the interpreter must not end under a page program.

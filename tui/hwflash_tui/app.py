@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -34,6 +34,8 @@ POLL: Final = 1 / 12
 IDLE_TICKS: Final = 6
 #: Signals that mean: end, but not under a page program.
 END_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Seconds that the interface has to end by itself after a signal.
+GRACE: Final = 8.0
 _CHANGING: Final = frozenset({Standing.RUNNING, Standing.STOPPING})
 
 
@@ -254,10 +256,31 @@ class BenchApp(App[None]):
         logging.root.removeHandler(self._logs)
 
     def _heed_signals(self) -> None:
-        """A signal, such as of a lost SSH connection, ends the application in good order."""
-        loop = asyncio.get_running_loop()
+        """A signal, such as of a lost SSH connection, ends the application in good order.
+
+        Not by way of the event loop: that may be waiting for a terminal that is gone.
+        """
         for number in END_SIGNALS:
-            loop.add_signal_handler(number, self.leave)
+            signal.signal(number, self._end_by_signal)
+
+    def _end_by_signal(self, number: int, _frame: object) -> None:
+        if self.leaving:
+            return
+        self.leaving = True
+        for station in self.stations:
+            station.actor.close()
+        if self._watch is not None:
+            self._watch.close()
+        threading.Thread(target=self._last_resort, args=(number,), daemon=True).start()
+
+    def _last_resort(self, number: int) -> None:
+        """End the process when every actor has ended and the interface does not, for want of a
+        terminal. Nothing is lost by then: journals are closed, programmers released.
+        """
+        for station in self.stations:
+            station.actor.join()
+        time.sleep(GRACE)
+        os._exit(128 + number)
 
 
 class _ThreadLog(logging.Handler):
@@ -288,6 +311,7 @@ def run_bench(
         job: begin with production on the first programmer.
     """
     before = logging.root.handlers
+    signals = {number: signal.getsignal(number) for number in END_SIGNALS}
     logging.root.handlers = []  # the screen is not for log lines
     watch = PlugWatch() if not programmers else None
     try:
@@ -304,5 +328,7 @@ def run_bench(
     finally:
         app.close_threads()
         logging.root.handlers = before
+        for number, handler in signals.items():
+            signal.signal(number, handler)
     if app.return_code:
         raise SystemExit(app.return_code)
