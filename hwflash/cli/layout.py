@@ -96,9 +96,7 @@ def command(
     if exports:
         _export(image, regions, exports)
     if save is not None:
-        from hwflash.layout.files import write_atomically
-
-        write_atomically(save, dump(regions).encode())
+        _save(save, dump(regions).encode())
     name = source if source == "-" else os.path.basename(source)  # noqa: PTH119 - may be a URL
     keys = {**_keys(source, found, regions), "map": map_keys(kind, own, descriptor)}
     lines = _lines(name, found, regions, [] if own is None else map_lines(kind, own, descriptor))
@@ -126,7 +124,6 @@ def _told(
 def _export(image: bytes, regions: Sequence[Region], exports: Sequence[RegionChoice]) -> None:
     """Write regions to files of their own."""
     from hwflash.jobs.regions import volume_region
-    from hwflash.layout.files import write_atomically
     from hwflash.layout.regions import RegionMap
 
     known = RegionMap(regions, nested=True)
@@ -143,7 +140,13 @@ def _export(image: bytes, regions: Sequence[Region], exports: Sequence[RegionCho
             where = region.range
         pieces.append((choice.file, image[where.address : where.end]))
     for path, data in pieces:
-        write_atomically(path, data)
+        _save(path, data)
+
+
+def _save(path: Path, data: bytes) -> None:
+    from hwflash.layout.files import Segment, save_image
+
+    save_image(path, [Segment(0, data)], "raw")
 
 
 def _whole(run: runner.Run, place: Source) -> bytes:

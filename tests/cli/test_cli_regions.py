@@ -96,6 +96,9 @@ def test_export_and_import_of_a_region(board: Bench, flash: bytes) -> None:
     answer = board.json("layout", board.image, "--export", "oops:x.bin")
     assert answer.error["code"] == "usage.region"
     assert board.json("layout", board.image, "--export", "gbe").error["code"] == "usage.selection"
+    for words in (["--export", "gbe:/nowhere/x"], ["--save", "/nowhere/x"]):
+        answer = board.json("layout", board.image, *words)
+        assert (answer.code, answer.error["code"]) == (3, "environment.unwritable")
 
 
 @pytest.mark.slow
