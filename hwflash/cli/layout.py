@@ -11,7 +11,7 @@ import click
 
 from hwflash.cli import params, runner
 from hwflash.cli.layout_show import map_keys, map_lines
-from hwflash.errors import UsageError
+from hwflash.errors import ImageError, UsageError
 from hwflash.layout.textfile import dump
 from hwflash.units import Range, format_size
 
@@ -114,7 +114,12 @@ def _told(
         return "file", read_layout_file(file, len(image)), None
     if board is not None and board.region:
         return "board", board.region_map(), None
-    told = image_regions(image, board)
+    try:
+        told = image_regions(image, board)
+    except ImageError as error:
+        if error.code not in ("ifd.none", "fmap.none"):
+            raise
+        told = None  # what the board's flash should hold, this image does not: drawn all the same
     if told is None:
         return None, None, None
     kind, regions = told
