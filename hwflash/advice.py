@@ -492,7 +492,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
     ),
     "usage.qemu-xml": Advice("the command", "`hwflash qemu args` can say it"),
     "usage.region": Advice("the command", "`hwflash boards show BOARD` lists its regions"),
-    "usage.region-board": Advice("the command", "name the board with --board"),
+    "usage.region-board": Advice(
+        "the command", "name the board with --board, or a layout file with --layout"
+    ),
     "usage.shared-block": Advice(
         "the layout",
         "name the protected region too (--region), or change nothing in the block it shares",

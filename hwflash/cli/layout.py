@@ -11,7 +11,7 @@ import click
 
 from hwflash.cli import params, runner
 from hwflash.cli.layout_show import map_keys, map_lines
-from hwflash.errors import UsageError
+from hwflash.errors import ImageError, UsageError
 from hwflash.layout.textfile import dump
 from hwflash.units import Range, format_size
 
@@ -96,9 +96,7 @@ def command(
     if exports:
         _export(image, regions, exports)
     if save is not None:
-        from hwflash.layout.files import write_atomically
-
-        write_atomically(save, dump(regions).encode())
+        _save(save, dump(regions).encode())
     name = source if source == "-" else os.path.basename(source)  # noqa: PTH119 - may be a URL
     keys = {**_keys(source, found, regions), "map": map_keys(kind, own, descriptor)}
     lines = _lines(name, found, regions, [] if own is None else map_lines(kind, own, descriptor))
@@ -116,7 +114,12 @@ def _told(
         return "file", read_layout_file(file, len(image)), None
     if board is not None and board.region:
         return "board", board.region_map(), None
-    told = image_regions(image, board)
+    try:
+        told = image_regions(image, board)
+    except ImageError as error:
+        if error.code not in ("ifd.none", "fmap.none"):
+            raise
+        told = None  # what the board's flash should hold, this image does not: drawn all the same
     if told is None:
         return None, None, None
     kind, regions = told
@@ -126,7 +129,6 @@ def _told(
 def _export(image: bytes, regions: Sequence[Region], exports: Sequence[RegionChoice]) -> None:
     """Write regions to files of their own."""
     from hwflash.jobs.regions import volume_region
-    from hwflash.layout.files import write_atomically
     from hwflash.layout.regions import RegionMap
 
     known = RegionMap(regions, nested=True)
@@ -143,7 +145,13 @@ def _export(image: bytes, regions: Sequence[Region], exports: Sequence[RegionCho
             where = region.range
         pieces.append((choice.file, image[where.address : where.end]))
     for path, data in pieces:
-        write_atomically(path, data)
+        _save(path, data)
+
+
+def _save(path: Path, data: bytes) -> None:
+    from hwflash.layout.files import Segment, save_image
+
+    save_image(path, [Segment(0, data)], "raw")
 
 
 def _whole(run: runner.Run, place: Source) -> bytes:

@@ -32,7 +32,7 @@ def read(run: runner.Run, save: Path | None, number: int | None, **options: Any)
     """Show the security registers, whether they are locked, and the unique id."""
     from hwflash.jobs.otp import read_registers
     from hwflash.jobs.session import open_session
-    from hwflash.layout.files import write_atomically
+    from hwflash.layout.files import Segment, save_image
 
     with open_session(params.request(options), run.console) as session:
         found = read_registers(session)
@@ -42,7 +42,7 @@ def read(run: runner.Run, save: Path | None, number: int | None, **options: Any)
         if not found:
             raise UsageError(f"{part} has no security register {number}", code="usage.otp")
     if save is not None:
-        write_atomically(save, b"".join(item.data for item in found))
+        save_image(save, [Segment(0, b"".join(item.data for item in found))], "raw")
     keys = {"part": part, "unique_id": unique_id, "registers": [_keys(item) for item in found]}
     lines = [f"{part}, unique id {unique_id or 'not known'}"]
     for item in found:

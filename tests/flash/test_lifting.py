@@ -214,6 +214,27 @@ def test_the_cable_is_pulled_at_every_usb_transfer(tmp_path: Path, name: str) ->
     assert number < 590
 
 
+@pytest.mark.parametrize("name", CHIPS)
+def test_a_stop_puts_it_back_at_once(tmp_path: Path, name: str) -> None:
+    """Ctrl-C in the middle: the content is half written, the protection is as it was."""
+    rig = rig_for(name)
+    before, kept = locks(rig), stored(rig)
+    job = job_for(rig, tmp_path)
+    job.notes.on_progress = lambda event: job.cancel.cancel() if event.phase == "plan" else None
+    error = job.write()
+    assert isinstance(error, ChipStateUnknown), error
+    assert error.context["cause"] == "interrupted"
+    assert (locks(rig), stored(rig)) == (before, kept)
+    (left,) = journals.unfinished_jobs(tmp_path / "jobs")
+    assert not left.lifted
+    rig.revive()
+    again = job_for(rig, tmp_path)
+    assert not isinstance(again.resume(), HwflashError)
+    assert again.content == job.after
+    assert (locks(rig), stored(rig)) == (before, kept)
+    rig.close()
+
+
 def half_way(rig: Rig, folder: Path, at: int) -> Job:
     job = job_for(rig, folder)
     rig.sim._die.power_cut = at
