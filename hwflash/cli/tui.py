@@ -59,7 +59,7 @@ def command(run: runner.Run, programmers: tuple[str, ...], job_file: Path | None
     from hwflash_tui.app import run_bench
 
     run_bench(programmers, state_dir(os.environ), os.environ, job)
-    return runner.Outcome()
+    return runner.Outcome({"programmers": list(programmers)})
 
 
 def _require_url(text: str) -> None:
