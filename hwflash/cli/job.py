@@ -14,7 +14,7 @@ from hwflash.cli import asking, gang, params, reports, runner
 from hwflash.cli.job_boot import command as boot_
 from hwflash.cli.job_endurance import command as endurance_
 from hwflash.cli.write import repeatable
-from hwflash.errors import HwflashError, UsageError
+from hwflash.errors import HwflashError, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,8 +118,8 @@ def run_(run: runner.Run, file: Path, units: int, yes: bool, **options: Any) -> 
             run.cancel,
             options["backup_dir"],
         )
-        results = _units(run, work, units, ask=not yes)
-    return _outcome(batch, results, units, options)
+        results, stopped = _units(run, work, units, ask=not yes)
+    return _outcome(batch, results, units, options, stopped)
 
 
 def _run_gang(
@@ -183,7 +183,10 @@ def _requests(batch: Batch, options: dict[str, Any]) -> Callable[[int], Request]
     return request
 
 
-def _units(run: runner.Run, work: Run, units: int, *, ask: bool) -> list[UnitResult]:
+def _units(
+    run: runner.Run, work: Run, units: int, *, ask: bool
+) -> tuple[list[UnitResult], Interrupted | None]:
+    """What became of the units that were begun, and the stop between two of them."""
     from hwflash.jobs.jobrun import run_batch
 
     def connect(unit: int) -> None:
@@ -192,11 +195,14 @@ def _units(run: runner.Run, work: Run, units: int, *, ask: bool) -> list[UnitRes
             asking.ask(run, question, f"stopped before unit {unit} of {units}")
 
     results: list[UnitResult] = []
-    for result in run_batch(work, units, connect if ask else None):
-        results.append(result)
-        run.console.stop_bars()
-        run.console.info(str(result), unit_result=result.as_dict())
-    return results
+    try:
+        for result in run_batch(work, units, connect if ask else None):
+            results.append(result)
+            run.console.stop_bars()
+            run.console.info(str(result), unit_result=result.as_dict())
+    except Interrupted as stopped:
+        return results, stopped
+    return results, None
 
 
 def _confirm(run: runner.Run, batch: Batch, units: int) -> None:
@@ -212,12 +218,16 @@ def _confirm(run: runner.Run, batch: Batch, units: int) -> None:
 
 
 def _outcome(
-    batch: Batch, results: list[UnitResult], units: int, options: dict[str, Any]
+    batch: Batch,
+    results: list[UnitResult],
+    units: int,
+    options: dict[str, Any],
+    stopped: Interrupted | None,
 ) -> runner.Outcome:
     """The end of a run; the first failure that is more than a step's is the command's own.
 
     Raises:
-        HwflashError: that one, with how many units were done.
+        HwflashError: that one, or else the stop between two units, with how many were done.
     """
     from hwflash.jobs.after_steps import AfterFailed
 
@@ -230,16 +240,34 @@ def _outcome(
         "failed": failed,
         "units": [item.as_dict() for item in results],
     }
+    counts: dict[str, object] = {"done": done, "failed": failed, "wanted": units}
+    counts["entries"] = [unit.history for unit in results if unit.history is not None]
+    if len(results) > 1 or stopped is not None:
+        counts["chip_state"] = _chip_states(results)
     errors = [(item, item.error) for item in results if item.error is not None]
     for item, error in errors:
         if not isinstance(error, AfterFailed):
-            counts: dict[str, object] = {"done": done, "failed": failed, "wanted": units}
-            counts["entries"] = [unit.history for unit in results if unit.history is not None]
             _raise(batch, item, error, counts, options)
+    if stopped is not None:
+        if results:
+            stopped.context = {"job": batch.form.job.name, **stopped.context, **counts}
+        raise stopped
     tail = f", {failed} failed, {units - len(results)} not begun" if failed else ""
     lines = [f"job {batch.form.job.name}: {done} of {units} done{tail}"]
     lines += [str(item) for item in results]
     return runner.Outcome(keys, lines, 1 if failed else 0)
+
+
+def _chip_states(results: list[UnitResult]) -> str:
+    """What is known of the chips of several units: one that failed says nothing of the others."""
+    unknown = [item for item in results if item.error is not None and item.error.exit_code == 6]
+    done = sum(item.changed for item in results if item not in unknown)
+    counts = {
+        "done": done,
+        "unchanged": len(results) - done - len(unknown),
+        "in an unknown state": len(unknown),
+    }
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
 def _raise(

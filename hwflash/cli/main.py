@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any, Final
 
@@ -116,8 +117,22 @@ def _name(arguments: list[str]) -> str:
     return " ".join(words[: 2 if grouped else 1]) or "hwflash"
 
 
+def _fill_standard_streams() -> None:
+    """Open what the caller closed (``<&-``, ``>&-``), and give it to nobody.
+
+    The next file would else get its number: a library's complaint would go into a backup, and a
+    worker would find the null device where it was to inherit the image.
+    """
+    while True:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor > 2:  # 0 to 2 are taken now
+            os.close(descriptor)
+            return
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``hwflash``."""
+    _fill_standard_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     json_lines = "--json" in arguments
     try:

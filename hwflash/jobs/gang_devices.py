@@ -129,7 +129,16 @@ def _key(url: ProgrammerUrl, on_usb: list[FoundProgrammer]) -> str:
             return url.text  # absent or ambiguous: it says so itself when it is opened
         return f"usb {item.bus} {item.address} {item.path}"
     if image := url.options.get("image"):
-        return f"{url.scheme} {Path(image).resolve()}"
+        return f"{url.scheme} {_file(Path(image))}"
     if url.scheme == "serprog":
-        return f"serprog {url.endpoint or Path(url.target).resolve()}"
+        return f"serprog {url.endpoint or _file(Path(url.target))}"
     return url.text
+
+
+def _file(path: Path) -> str:
+    """The same text for the same file: symbolic links and hard links are names of it, too."""
+    try:
+        found = path.stat()
+    except OSError:  # it will be made, or is missed when it is opened
+        return str(path.resolve())
+    return f"{found.st_dev} {found.st_ino}"

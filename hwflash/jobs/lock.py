@@ -12,15 +12,20 @@ process is believed while that process holds the lock.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from hwflash.errors import EnvironmentFault, ProgrammerBusy
+
+#: Characters of a name that the name of its lock file keeps, and hex digits that tell it apart.
+_READABLE: Final = 200
+_TOLD_APART: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,11 @@ def read_mark(folder: Path, name: str) -> Mark | None:
 
 
 def _path(folder: Path, name: str) -> Path:
-    return folder / (re.sub(r"[^A-Za-z0-9.=-]+", "_", name)[:200] + ".lock")
+    plain = re.sub(r"[^A-Za-z0-9.=-]+", "_", name)[:_READABLE]
+    if plain != name:
+        # Two names that look alike then (other letters, a long path) are two devices all the same.
+        plain += "-" + hashlib.sha256(os.fsencode(name)).hexdigest()[:_TOLD_APART]
+    return folder / (plain + ".lock")
 
 
 def _read_mark(lock: Path) -> Mark | None:

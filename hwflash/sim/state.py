@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from array import array
 from pathlib import Path
@@ -32,9 +33,13 @@ def load_content(image: Path, chip: Chip) -> bytearray:
 
     Raises:
         ImageError: code ``sim.image-size``: the file is not as large as the chip.
-        EnvironmentFault: the file cannot be read.
+        EnvironmentFault: the file cannot be read, or is no file but a device, a pipe or a folder.
     """
     try:
+        if not stat.S_ISREG(image.stat().st_mode):  # a device may have no end, a pipe no beginning
+            raise EnvironmentFault(
+                f"{image} is not a regular file", code="sim.image-unreadable", path=image
+            )
         content = bytearray(image.read_bytes())
     except FileNotFoundError:
         return bytearray(b"\xff") * chip.size

@@ -46,6 +46,13 @@ def url(name: str = "chip-{n}", **more: object) -> str:
     )
 
 
+def test_standard_streams_that_are_closed(bench: Bench, image: Path) -> None:
+    words = [*HWFLASH, "write", str(image), "--at", "0", "-p", url(), "--count", "2", "--yes"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], timeout=60)
+    assert done.returncode == 0
+    assert bench.run("verify", image, "--at", 0, "-p", url(), "--count", 2).code == 0
+
+
 def test_write_verify_and_read_of_several(bench: Bench, image: Path) -> None:
     report = bench.folder / "r.html"
     words = ["-p", url(), "--count", 2]

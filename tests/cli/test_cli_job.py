@@ -125,8 +125,11 @@ def test_run_asks_first_and_between_units(bench: Bench, job: Path) -> None:
     assert "what every gizmo gets" in declined.err
     assert "Write to 2 units now?" in declined.err
     assert not (bench.folder / "unit-1.bin").exists()
-    once = bench.run(*words, typed="y\nn\n")
+    once = bench.run(*words, "--report", bench.folder / "r.json", typed="y\nn\n")
     assert once.code == 130
+    assert "chip: 1 done" in once.err
+    assert "done=1, failed=0, wanted=2" in once.err
+    assert json.loads((bench.folder / "r.json").read_text())["passed"]
     assert "Connect unit 2 of 2" in once.err
     assert "stopped before unit 2 of 2" in once.err
     assert (bench.folder / "unit-1.bin").exists()
@@ -166,6 +169,13 @@ def test_a_cut_while_the_store_is_changed_names_the_recovery(bench: Bench, job: 
     recover = found.printed("recover")
     assert recover[:2] == ["ftw", "recover"]
     assert bench.run(*recover, "--yes").code == 0
+
+
+def test_a_unit_that_failed_says_nothing_of_those_before_it(bench: Bench, job: Path) -> None:
+    job.write_text(JOB.replace("start = 1", "start = 1\nlast = 2"))
+    error = bench.json("job", "run", job, "-p", each(bench), "-n", 3, "--yes").error
+    assert error["code"] == "serial.exhausted"
+    assert error["chip"] == "2 done, 1 unchanged"
 
 
 def test_the_same_chip_again_is_refused(bench: Bench, job: Path) -> None:

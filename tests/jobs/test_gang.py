@@ -73,6 +73,16 @@ def test_programmers_that_make_no_gang(urls: list[str], count: int | None, code:
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_one_image_by_another_name(tmp_path: Path, link: Callable[[Path, Path], None]) -> None:
+    image, other = tmp_path / "a.bin", tmp_path / "b.bin"
+    image.write_bytes(b"")
+    link(other, image)
+    with pytest.raises(UsageError) as caught:
+        devices([f"sim://w25q80?image={path}" for path in (image, other)])
+    assert caught.value.code == "usage.gang-twice"
+
+
 def test_one_device_on_the_usb_by_two_names(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [
         FoundProgrammer(None, 1, 5, (2,), "FT1", ""),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hwflash.errors import EnvironmentFault, ProgrammerBusy
-from hwflash.jobs.lock import ProgrammerLock
+from hwflash.jobs.lock import Mark, ProgrammerLock
 
 
 def test_one_holder_at_a_time(tmp_path: Path) -> None:
@@ -37,6 +37,22 @@ def test_no_name_leaves_the_folder(tmp_path: Path, name: str) -> None:
     (made,) = (tmp_path / "locks").iterdir()
     assert made.name.endswith(".lock")
     lock.release()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("board-é", "board-ü"),
+        ("sim-/a b", "sim-/a_b"),
+        (f"sim-/{'x' * 300}/1", f"sim-/{'x' * 300}/2"),
+    ],
+)
+def test_names_that_look_alike_are_two_devices(tmp_path: Path, one: str, other: str) -> None:
+    first, second = ProgrammerLock(tmp_path, one), ProgrammerLock(tmp_path, other)
+    first.set_mark(Mark("one", "today", lasting=True))
+    assert second.mark is None
+    first.release()
+    second.release()
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

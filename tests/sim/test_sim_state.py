@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -265,6 +266,18 @@ def test_state_that_is_no_state(tmp_path: Path, text: bytes) -> None:
     with pytest.raises(ImageError) as caught:
         SimulatedProgrammer(SMALL, image=image)
     assert caught.value.code == "sim.state"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_an_image_without_an_end(tmp_path: Path, kind: str) -> None:
+    path = Path("/dev/null")
+    if kind == "pipe":
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+    with pytest.raises(EnvironmentFault) as caught:
+        SimulatedProgrammer(SMALL, image=path)
+    assert caught.value.code == "sim.image-unreadable"
+    assert "regular file" in caught.value.message
 
 
 def test_unusable_paths(tmp_path: Path) -> None:
