@@ -97,6 +97,8 @@ class Transaction:
             with self._programmer.working(finish=True) as (session, cancel):
                 self._put_back(session, cancel)
                 self.restored = True
+                if self._programmer.record.left_changed == str(self.backup):  # at the second try
+                    self._programmer.record.left_changed = None
                 self._note.unlink(missing_ok=True)
                 self._programmer.notes.discard(self._note)
         except HwflashError as error:

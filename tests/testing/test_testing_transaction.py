@@ -127,6 +127,33 @@ def test_it_says_how_when_it_cannot_be_put_back(desk: Desk) -> None:
 
 
 @pytest.mark.slow
+def test_put_back_at_the_second_try(desk: Desk) -> None:
+    """The end of the test finds the chip again that the ``with`` statement did not."""
+    old = desk.fill()
+    answer = desk.run(
+        f"""
+        from pathlib import Path
+        import pytest
+        from hwflash.errors import EnvironmentFault
+
+        def test_gone_for_a_while(flash, programmer):
+            state = Path({str(desk.image)!r}).with_name("chip.bin.state.json")
+            with pytest.raises(EnvironmentFault, match="not put back"):
+                with flash.transaction():
+                    flash.write(b"changed", at=0)
+                    programmer.release()
+                    kept = state.read_text()
+                    state.write_text("no state")
+            state.write_text(kept)
+        """
+    )
+    assert answer.counts == {"passed": 1}, answer.text
+    assert "NOT PUT BACK" not in answer.text
+    assert "hwflash.not_restored" not in dict(answer.cases["test_gone_for_a_while"])
+    assert desk.image.read_bytes() == old
+
+
+@pytest.mark.slow
 def test_why_it_failed_is_not_hidden(desk: Desk) -> None:
     desk.fill()
     answer = desk.run(
@@ -184,6 +211,7 @@ def test_a_run_that_was_killed_is_not_forgotten(desk: Desk) -> None:
         pytest.param("SIGINT", "default_int_handler", True, id="SIGINT in a write"),
         pytest.param("SIGTERM", "SIG_IGN", False, id="SIGTERM while it waits"),
         pytest.param("SIGTERM", "SIG_IGN", True, id="SIGTERM in a write"),
+        pytest.param("SIGHUP", "default_int_handler", False, id="SIGHUP while it waits"),
     ],
 )
 def test_interrupted(desk: Desk, number: str, handler: str, busy: bool) -> None:
