@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from bench_desk import Desk, section
@@ -199,6 +200,13 @@ def test_a_run_that_was_killed_is_not_forgotten(desk: Desk) -> None:
     assert "test_bench.py::test_killed (call)" in answer.text
     command = re.search(r"^restore: hwflash write -p .* --restore (.*)$", shown, re.M)
     assert command, shown
+    backup = Path(command[1])
+    good = backup.read_bytes()
+    backup.write_bytes(good[1:])  # a disk that was full: the next run knows less, not more
+    damaged = desk.run(script)
+    assert damaged.counts == {"failed": 1}, damaged.text
+    assert "SHA-256 differs" in damaged.text
+    backup.write_bytes(good)
     desk.image.write_bytes(old)
     assert desk.run(script).counts == {"passed": 1}
     assert not list((desk.state / "transactions").iterdir())
