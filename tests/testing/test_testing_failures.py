@@ -253,3 +253,18 @@ def test_a_board_that_is_on(desk: Desk) -> None:
     assert answer.counts == {"passed": 4, "failed": 1}, answer.text
     assert "AssertionError: board sim-ovmf-2m did not say Shell>" in answer.text
     assert desk.image.read_bytes() == old
+
+
+@pytest.mark.slow
+def test_behind_a_board_that_may_have_run_nobody_says_that_nothing_was_changed(desk: Desk) -> None:
+    desk.fill()
+    desk.file(
+        "board.toml",
+        'name = "switched"\ndescription = "a board of the tests"\n'
+        '[flash]\nchip = "P25Q21H"\nsize = "256K"\n'
+        '[power]\nmethod = "command"\non = ["false"]\noff = ["true"]\n',
+    )
+    answer = desk.run("def test_on(power):\n    power.on()\n", "--hwflash-board=board.toml")
+    assert answer.counts == {"failed": 1}, answer.text
+    shown = section(answer.text, "hwflash: power.command")
+    assert "chip: the board has run since" in shown
