@@ -150,7 +150,7 @@ class Cutter(threading.Thread):
         """Wait for the moment, and cut."""
         try:
             self._wait_and_cut()
-        except Exception as exc:  # noqa: BLE001 - of this thread; nobody else would hear of it
+        except Exception as exc:  # of this thread: nobody else would hear of it
             self._failed = exc
             self.fired.set()  # who waits for the cut waits no longer
 

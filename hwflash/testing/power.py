@@ -50,6 +50,7 @@ class BenchPower:
         self._opened = opened
         self.rig: Rig = Rig(programmer.request(), programmer.reporter, CancelToken(), log)
         self.console = BenchConsole(self)
+        self._before = programmer.power
         programmer.power = self
 
     @property
@@ -121,7 +122,7 @@ class BenchPower:
 
     def close(self) -> None:
         """Leave the board off. May be called twice."""
-        self._programmer.power = None
+        self._step_back()
         self.rig.close()
 
     def __enter__(self) -> Self:
@@ -133,8 +134,13 @@ class BenchPower:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._programmer.power = None
+        self._step_back()
         self.rig.__exit__(kind, error, trace)
+
+    def _step_back(self) -> None:
+        """A supply of a wider scope is again the one that has to be off for the programmer."""
+        if self._programmer.power is self:
+            self._programmer.power = self._before
 
 
 class BenchConsole:
