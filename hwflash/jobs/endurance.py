@@ -238,7 +238,7 @@ def _cycle(bench: _Bench, number: int) -> Cycle:
         kept = _after(bench, session, number, judged, data)
     switch = bench.switch
     cycle = Cycle(
-        number, bench.start, plan.where if by_byte or not plan.address else "at the end",
+        number, bench.start, plan.where if by_byte or plan.address is None else "at the end",
         round(seconds, 3), shell, sets,
         len(switch.operations) if switch is not None else 0,
         len(switch.impossible) if switch is not None else 0,

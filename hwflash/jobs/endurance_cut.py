@@ -144,9 +144,17 @@ class Cutter(threading.Thread):
         self._image = image
         self._cancel = cancel
         self._over = threading.Event()
+        self._failed: Exception | None = None
 
     def run(self) -> None:
         """Wait for the moment, and cut."""
+        try:
+            self._wait_and_cut()
+        except Exception as exc:  # of this thread: nobody else would hear of it
+            self._failed = exc
+            self.fired.set()  # who waits for the cut waits no longer
+
+    def _wait_and_cut(self) -> None:
         limit = self._clock() + self.plan.after
         if self.plan.address is not None and self._image is not None:
             with self._image.open("rb") as stream:
@@ -165,9 +173,11 @@ class Cutter(threading.Thread):
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._over.set()
         self.join()
+        if self._failed is not None and kind is None:
+            raise self._failed
 
     def _watch(self, view: mmap.mmap, address: int, limit: float) -> bool:
         first = view[address]

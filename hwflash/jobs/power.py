@@ -213,6 +213,11 @@ class BoardPower:
         """Leave the board as it is at the end."""
         self._touched = False
 
+    def add_to(self, error: HwflashError) -> None:
+        """Let a failure say that the board has run, if it has: then its chip may have changed."""
+        if self._ran:
+            error.context = {"chip_state": RAN, **error.context}
+
     def close(self) -> None:
         """See `Power.close`."""
         if self._closed:
@@ -235,8 +240,8 @@ class BoardPower:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._ran and isinstance(error, HwflashError):
-            error.context = {"chip_state": RAN, **error.context}
+        if isinstance(error, HwflashError):
+            self.add_to(error)
         try:
             self.close()
         except HwflashError as failed:

@@ -11,12 +11,13 @@ are skipped: read as commands they could do anything to the chip.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
 from hwflash.bus import serprog_protocol as sp
 from hwflash.bus.abilities import limits_of, releasable
-from hwflash.bus.spi import Op, SpiBus, Transfer, Wait
+from hwflash.bus.spi import Op, RealClock, SpiBus, Transfer, Wait
 
 MAX_WRITE: Final = 1 << 16
 MAX_READ: Final = 1 << 20
@@ -66,6 +67,8 @@ class SerprogDevice:
             self._handlers[sp.S_PIN_STATE] = self._set_pins
         self._fixed = self._answers(name)
         self._driven = True
+        self._real = isinstance(bus.clock, RealClock)
+        self._seen = time.monotonic()
         self.operations = 0
         self.reset()
 
@@ -162,9 +165,25 @@ class SerprogDevice:
     def _flush(self) -> bytes:
         ops, replies = self._ops, self._replies
         self._ops, self._replies = [], []
-        answers = self._bus.execute(ops) if ops else []
+        answers = self._carry_out(ops) if ops else []
         self.operations += len(ops)
         return b"".join(answers[item] if isinstance(item, int) else item for item in replies)
+
+    def _carry_out(self, ops: list[Op]) -> list[bytes]:
+        """Execute; a simulated chip's time goes on between two batches as its client's does.
+
+        The client waits for a busy chip by the real clock, and on a crowded computer its next
+        poll may come long after.
+        """
+        clock = self._bus.clock
+        if not self._real:
+            clock.sleep(time.monotonic() - self._seen)
+        began, modelled = time.monotonic(), clock.now()
+        try:
+            return self._bus.execute(ops)
+        finally:
+            # What the batch took longer than its model is made up for before the next one.
+            self._seen = min(time.monotonic(), began + clock.now() - modelled)
 
     def _set_bus_type(self, parameters: bytes) -> bytes:
         return _ACK if parameters[0] & sp.BUS_SPI else _NAK

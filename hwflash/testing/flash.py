@@ -69,13 +69,15 @@ class BenchFlash:
             repeat: read so many times; reads that disagree are an error.
 
         Raises:
-            UsageError: outside the chip, or no such region.
+            UsageError: outside the chip, no such region, or no number.
             BusUnstable: reads disagree at the slowest clock too (``chip.unstable-read``).
         """
         from hwflash.errors import BusUnstable
         from hwflash.jobs.read import read
         from hwflash.jobs.selection import ranges
 
+        if _number(repeat) < 1:
+            raise UsageError(f"a chip is not read {repeat} times", code="usage.repeat")
         chosen = _selection(at, length, _names(region))
         with self.programmer.working() as (session, cancel):
             places = [part.range for part in ranges(chosen, session.chip.size, session.region)]
@@ -263,15 +265,18 @@ def load(image: object) -> Image:
 def _names(region: str | Sequence[str] | None) -> tuple[str, ...]:
     if region is None:
         return ()
-    return (region,) if isinstance(region, str) else tuple(region)
+    names = (region,) if isinstance(region, str) else tuple(region)
+    if not names:  # whatever a script has left over is not the whole chip
+        raise UsageError("no region is named; None is the whole chip", code="usage.selection")
+    return names
 
 
 def _selection(at: int | str | None, length: int | str | None, regions: Sequence[str]) -> Selection:
     from hwflash.jobs.selection import RegionChoice, Selection
-    from hwflash.units import Range, parse_size
+    from hwflash.units import Range
 
-    start = parse_size(at) if isinstance(at, str) else at
-    size = parse_size(length) if isinstance(length, str) else length
+    start = None if at is None else _number(at)
+    size = None if length is None else _number(length)
     if size is not None:
         if size < 1 or (start or 0) < 0:
             raise UsageError("a place has at least one byte", code="usage.address")
@@ -284,3 +289,16 @@ def _selection(at: int | str | None, length: int | str | None, regions: Sequence
     found = Selection(at=start, regions=tuple(RegionChoice(name) for name in regions))
     found.check()
     return found
+
+
+def _number(given: object) -> int:
+    """An address or a size: `True` and 1.5 are mistakes, also where Python would count by them."""
+    from hwflash.units import parse_size
+
+    if isinstance(given, str):
+        return parse_size(given)
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise UsageError(
+            f"{given!r} is not a size or an address", code="usage.size", text=repr(given)
+        )
+    return given

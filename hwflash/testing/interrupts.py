@@ -13,8 +13,12 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Final
 
 from hwflash.progress import CancelToken
+
+#: Signals that end a process which does not heed them.
+_ENDS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -49,20 +53,21 @@ def stop_at_safe_point(*, finish: bool = False) -> Generator[CancelToken]:
 def terminated_like_ctrl_c() -> Generator[None]:
     """SIGTERM, as CI sends it, ends the run as Ctrl-C does: what was begun is put back.
 
-    A handler of somebody else's is left alone.
+    So does SIGHUP, when the terminal or its ssh is gone. A handler of somebody else's is left
+    alone.
     """
     own = threading.current_thread() is threading.main_thread()
-    if not own or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
+    ours = [number for number in _ENDS if own and signal.getsignal(number) is signal.SIG_DFL]
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)  # a job on the chip has a handler of its own
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in ours:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

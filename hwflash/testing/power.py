@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from hwflash.errors import HwflashError
 from hwflash.testing.programmer import BenchProgrammer
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class BenchPower:
         self._opened = opened
         self.rig: Rig = Rig(programmer.request(), programmer.reporter, CancelToken(), log)
         self.console = BenchConsole(self)
+        self._before = programmer.power
         programmer.power = self
 
     @property
@@ -62,13 +65,15 @@ class BenchPower:
             HwflashError: see `hwflash.jobs.rig.Rig.on`.
         """
         self._programmer.release()
-        self.rig.on()
+        with self.told():
+            self.rig.on()
         if self.rig.board.console is not None or self.rig.power.console is not None:
             self._opened(self.rig.console)
 
     def off(self) -> None:
         """Switch the board off, as by pulling the plug, and wait until it is without supply."""
-        self.rig.off()
+        with self.told():
+            self.rig.off()
 
     def cycle(self) -> None:
         """Off and on."""
@@ -95,11 +100,21 @@ class BenchPower:
         wanted = markers(self.rig, BootOptions(until))
         check_patterns(wanted)
         self.on()
-        found = watch(self.rig.console, wanted, timeout, clock=self.seconds)
+        with self.told():
+            found = watch(self.rig.console, wanted, timeout, clock=self.seconds)
         if found.missing:
             lines = [f"board {self.rig.board.name} did not say {', '.join(found.missing)}"]
             raise AssertionError("\n".join([*lines, *(f"  {line}" for line in found.tail)]))
         return found
+
+    @contextmanager
+    def told(self) -> Generator[None]:
+        """A failure here must not say that nothing was changed when the board has run."""
+        try:
+            yield
+        except HwflashError as error:
+            self.rig.power.add_to(error)
+            raise
 
     def seconds(self) -> float:
         """The clock by which patience is counted: the wall's, or a simulated board's own."""
@@ -107,7 +122,7 @@ class BenchPower:
 
     def close(self) -> None:
         """Leave the board off. May be called twice."""
-        self._programmer.power = None
+        self._step_back()
         self.rig.close()
 
     def __enter__(self) -> Self:
@@ -119,8 +134,13 @@ class BenchPower:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._programmer.power = None
+        self._step_back()
         self.rig.__exit__(kind, error, trace)
+
+    def _step_back(self) -> None:
+        """A supply of a wider scope is again the one that has to be off for the programmer."""
+        if self._programmer.power is self:
+            self._programmer.power = self._before
 
 
 class BenchConsole:
@@ -167,8 +187,10 @@ class BenchConsole:
             EnvironmentFault: nothing matched in time (``console.timeout``).
             ProgrammerLost: the console is gone (``console.lost``).
         """
-        return self.now.expect(patterns, timeout, self._power.seconds)
+        with self._power.told():
+            return self.now.expect(patterns, timeout, self._power.seconds)
 
     def send(self, data: str | bytes) -> None:
         """Send text (UTF-8) or bytes as they are."""
-        self.now.send(data)
+        with self._power.told():
+            self.now.send(data)

@@ -96,6 +96,8 @@ class Transaction:
             with self._programmer.working(finish=True) as (session, cancel):
                 self._put_back(session, cancel)
                 self.restored = True
+                if self._programmer.record.left_changed == str(self.backup):  # at the second try
+                    self._programmer.record.left_changed = None
                 self._note.unlink(missing_ok=True)
                 self._programmer.notes.discard(self._note)
         except HwflashError as error:
@@ -191,35 +193,51 @@ def _require_finished(
         EnvironmentFault: there is a note, and the chip is not as its backup
             (``transaction.unfinished``).
     """
-    from hwflash.flash.execute import read_ranges
-    from hwflash.jobs.write import restore_targets
-    from hwflash.progress import NullReporter
-
     for path, note in _notes(folder):
         if path in own or note["programmer"] != session.programmer.url:
             continue
+        backup = Path(note["backup"])
+        why = f"{backup} has what it was"
         try:
-            targets = restore_targets(session, Path(note["backup"]))
+            left = _differing(session, backup, cancel)
         except HwflashError as error:
-            if error.code != "backup.other-chip":  # it was thrown away: nobody wants it back
-                path.unlink(missing_ok=True)
-            continue
-        places = [target.range for target in targets]
-        found = read_ranges(
-            session.flash, places, phase="read", reporter=NullReporter(), cancel=cancel
-        )
-        if all(data == target.data for data, target in zip(found, targets, strict=True)):
+            if error.code == "backup.other-chip":
+                continue
+            if not error.code.startswith("backup."):
+                raise
+            # One that was thrown away nobody wants back; one that is damaged tells nothing.
+            left, why = backup.exists(), error.message
+        if not left:
             path.unlink(missing_ok=True)
             continue
         raise EnvironmentFault(
             f"the chip was not put back after {note['test'] or 'a test'}, whose run was killed; "
-            f"{note['backup']} has what it was",
+            f"{why}",
             code="transaction.unfinished",
             backup=note["backup"],
             note=str(path),
-            restore_command=_command(note["programmer"], Path(note["backup"])),
+            restore_command=_command(note["programmer"], backup),
             chip_state="the chip is as that run left it",
         )
+
+
+def _differing(session: Session, backup: Path, cancel: CancelToken) -> bool:
+    """Whether the chip is not as a backup says.
+
+    Raises:
+        ImageError: no backup, or a damaged one.
+        ChipError: it is of another chip (``backup.other-chip``).
+    """
+    from hwflash.flash.execute import read_ranges
+    from hwflash.jobs.write import restore_targets
+    from hwflash.progress import NullReporter
+
+    targets = restore_targets(session, backup)
+    found = read_ranges(
+        session.flash, [target.range for target in targets], phase="read",
+        reporter=NullReporter(), cancel=cancel,
+    )  # fmt: skip
+    return any(data != target.data for data, target in zip(found, targets, strict=True))
 
 
 def _notes(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +22,13 @@ from hwflash_labgrid.phases import Phases
 from hwflash_labgrid.place import require_ours, session_of
 from hwflash_labgrid.programmer import environment, programmer, wrapped
 
-#: Commands that can change a chip, so that a lost connection leaves it unknown.
-_CHANGING: Final = frozenset({"write", "erase", "vars", "ftw", "protect", "otp", "job"})
-_READING: Final = frozenset({"vars list", "vars get", "ftw status"})
+#: Commands that cannot change a chip. After all others, also those that a later hwflash will
+#: have, a lost connection leaves it unknown.
+_READING: Final = frozenset({
+    "list", "probe", "read", "verify", "chips", "boards", "compare", "layout", "qemu", "console",
+    "history", "doctor", "bench", "completion", "vars list", "vars get", "vars export",
+    "vars diff", "vars check", "ftw status", "keys list", "job check",
+})  # fmt: skip
 
 
 @target_factory.reg_driver
@@ -112,9 +117,11 @@ class HwflashDriver(Driver, BootstrapProtocol):
 
         The file is written when all of it is here, as hwflash hashed it.
         """
-        wanted = () if "--format" in words else ("--format", "raw")
+        told = any(word.partition("=")[0] == "--format" for word in words)
+        raw = not told or "--format=raw" in words or ("--format", "raw") in pairwise(words)
+        wanted = () if told else ("--format", "raw")
         result, data = self._chip("read", *wanted, *words, get=True)
-        if "raw" in (*wanted, *words) and hashlib.sha256(data).hexdigest() != result["sha256"]:
+        if raw and hashlib.sha256(data).hexdigest() != result["sha256"]:
             raise HwflashError("labgrid.bad-answer", f"{len(data)} bytes came with another hash")
         Path(filename).write_bytes(data)
         return result
@@ -229,12 +236,15 @@ class HwflashDriver(Driver, BootstrapProtocol):
             run = remote.Run(command, data or b"", phases.heard)
             answer = run.finish(self.timeout, self.stop_timeout)
         with _interrupted(self.logger, answer.stopped):
-            return self._judge(words, answer), answer.data
+            result = self._judge(words, answer)
+            if get:
+                _require_whole(answer)
+            return result, answer.data
 
     def _judge(self, words: list[str], answer: remote.Answer) -> dict[str, Any]:
         """The result of a run, or what it means that there is none."""
-        changing = words[0] in _CHANGING and " ".join(words[:2]) not in _READING
-        chip = UNKNOWN if changing else UNCHANGED
+        reading = words[0] in _READING or " ".join(words[:2]) in _READING
+        chip = UNCHANGED if reading else UNKNOWN
         name = f"hwflash {words[0]}"
         if answer.result is not None:
             if answer.result["ok"]:
@@ -260,6 +270,16 @@ def _never_began(tool: str, answer: remote.Answer) -> tuple[str, str]:
     if answer.stopped or answer.code == remote.TERMINATED:
         return "labgrid.stopped", "stopped before hwflash had begun"
     return "labgrid.bad-answer", f"{tool} ended with {answer.code}, and said nothing"
+
+
+def _require_whole(answer: remote.Answer) -> None:
+    """See that the file behind a result came to its end."""
+    if answer.code in (0, 1):
+        return
+    code = "labgrid.stopped" if answer.stopped else "labgrid.bad-answer"
+    if answer.code == remote.SSH_FAILED:
+        code = "labgrid.connection-lost"
+    raise HwflashError(code, "not all of the file came", stderr=answer.stderr)
 
 
 @contextmanager

@@ -223,12 +223,13 @@ class Run:
         if self._result is not None:
             self._data += data
             return data != b""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for number, line in enumerate(lines):
+        self._rest += data
+        while self._result is None and b"\n" in self._rest:
+            # Taken out first: Ctrl-C may come in a listener, and the next lines still count.
+            line, _, self._rest = self._rest.partition(b"\n")
             self._line(line)
-            if self._result is not None:
-                self._data += b"\n".join([*lines[number + 1 :], self._rest])
-                break
+        if self._result is not None:
+            self._data += self._rest
         return data != b""
 
     def _line(self, line: bytes) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import OVMF_VARS, SIZE, pattern
 from lab import HWFLASH, Client, Host, Lab, Service, free_port, wait_for
 from labgrid.step import steps
 
-from hwflash_labgrid import HwflashError
+from hwflash_labgrid import HwflashError, remote
 from hwflash_labgrid.errors import UNCHANGED
 
 
@@ -61,6 +63,30 @@ def test_a_place_is_flashed_and_verified(
     assert {entry["operator"] for entry in entries} == {"desk/alice"}
     assert not alpha.running()
     assert not list((alpha.folder / "tmp").iterdir())
+
+
+def test_a_file_in_another_format_comes_whole_or_not_at_all(
+    client: Client, alpha: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a raw file has a hash that tells of a part that is missing."""
+    client.acquire("bench")
+    driver = client.driver("bench")
+    back = tmp_path / "back.hex"
+    driver.read(str(back), "--range", "0:4K", "--format=ihex")
+    whole = back.read_bytes()
+    assert whole.startswith(b":")
+    finish = remote.Run.finish
+
+    def cut(self: remote.Run, *patience: Any) -> remote.Answer:
+        answer = finish(self, *patience)
+        return dataclasses.replace(answer, code=remote.SSH_FAILED, data=answer.data[:100])
+
+    monkeypatch.setattr(remote.Run, "finish", cut)
+    with pytest.raises(HwflashError) as caught:
+        driver.read(str(back), "--range", "0:4K", "--format", "ihex")
+    assert caught.value.code == "labgrid.connection-lost"
+    assert caught.value.unchanged
+    assert back.read_bytes() == whole
 
 
 def test_variables(client: Client, alpha: Host) -> None:

@@ -78,6 +78,18 @@ def test_it_is_asked_to_stop_and_does() -> None:
     assert answer.result
 
 
+def test_ctrl_c_while_a_line_is_heard_loses_none_of_the_others() -> None:
+    def hear(event: Mapping[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    script = f"printf '%s\\n' '{BEGIN}' '{RESULT}' data"  # all of it in one piece
+    running = remote.Run(remote.guarded(["sh", "-c", script, "sh"]), b"", hear)
+    answer = running.finish(60.0, 2.0)
+    assert (answer.stopped, answer.code) == ("interrupt", 0)
+    assert answer.result
+    assert answer.data == b"data\n"
+
+
 def test_it_is_left_behind_when_it_will_not_stop() -> None:
     answer, _ = run(f"trap '' TERM; echo '{BEGIN}'; exec sleep 5", stop=True)
     assert answer.code is None
@@ -90,6 +102,9 @@ def test_it_is_left_behind_when_it_will_not_stop() -> None:
         (255, False, "write", "labgrid.connection-lost", UNKNOWN),
         (255, True, "vars list", "labgrid.connection-lost", UNCHANGED),
         (255, True, "vars set", "labgrid.connection-lost", UNKNOWN),
+        (255, True, "keys enroll", "labgrid.connection-lost", UNKNOWN),
+        (255, True, "keys list", "labgrid.connection-lost", UNCHANGED),
+        (255, True, "read", "labgrid.connection-lost", UNCHANGED),
         (137, True, "write", "labgrid.bad-answer", UNKNOWN),  # killed
         (137, False, "write", "labgrid.bad-answer", UNCHANGED),
         (127, False, "write", "labgrid.no-hwflash", UNCHANGED),

@@ -165,23 +165,9 @@ def test_power_failure_of_the_exporters_computer_in_the_middle(
         driver.verify(image)
     assert caught.value.code == "differs"
     # The journal is on that computer's disk; only what is missing is programmed.
-    left = sum(step["length"] for step in resumed(driver)["plan"]["steps"])
+    left = sum(step["length"] for step in driver.resume()["plan"]["steps"])
     assert left <= len(NEW) - (1 << 16)  # the first progress comes after 64 KiB
     driver.verify(image)
-
-
-def resumed(driver: Any) -> dict[str, Any]:
-    """Resume, again if need be: a served simulation has its own time, and hwflash waits by ours.
-
-    On a crowded computer a page of 3 ms can take longer than hwflash's 8 ms of patience.
-    """
-    for _ in range(20):
-        try:
-            return driver.resume()
-        except HwflashError as exc:
-            if "is not over after" not in exc.message:
-                raise
-    return driver.resume()
 
 
 def test_coordinator_gone(

@@ -195,6 +195,16 @@ def test_a_request_to_stop_keeps_the_cutter_from_cutting(tmp_path: Path) -> None
     assert cut == []
 
 
+def test_a_cutter_that_fails_is_waited_for_no_longer(tmp_path: Path) -> None:
+    plan = CutPlan(60, 0x1234, 0.0, "on a change")
+    gone = tmp_path / "gone.bin"
+    with (
+        pytest.raises(FileNotFoundError),
+        Cutter(plan, lambda: 0.0, lambda: None, gone, GO) as cutter,
+    ):
+        assert cutter.fired.wait(5)
+
+
 def test_a_linked_request_to_stop() -> None:
     parent = CancelToken()
     own_token = LinkedToken(parent)

@@ -66,6 +66,20 @@ def test_what_the_device_says_of_itself() -> None:
     assert told(device, b"\x06\x09\x0a\x0c\x0d\x15\x16\xff") == NAK * 8
 
 
+def test_a_simulated_chip_gets_ready_while_its_client_is_held_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client's patience is real time: eight milliseconds for a page, however few its polls."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    device = SerprogDevice(die())
+    poll = sp.spiop(b"\x05", 1)
+    assert told(device, sp.spiop(b"\x06", 0) + sp.spiop(b"\x02\0\0\0\x55", 0)) == ACK * 2
+    assert told(device, poll) == ACK + b"\x03"
+    now[0] += 0.010  # another process had the processor
+    assert told(device, poll) == ACK + b"\0"
+
+
 def test_frequency_is_never_above_what_the_server_was_given() -> None:
     bus = die(frequency=10e6)
     device = SerprogDevice(bus)

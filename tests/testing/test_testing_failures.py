@@ -14,6 +14,17 @@ from hwflash.testing.settings import Settings
 
 pytest_plugins = ["pytester"]
 
+SWITCHED = """
+name = "switched"
+description = "a board of the tests"
+[flash]
+chip = "P25Q21H"
+size = "256K"
+[power]
+method = "command"
+on = ["{on}"]
+off = ["true"]
+"""
 READ = "def test_read(flash):\n    flash.read(0, 1)\n"
 
 
@@ -252,4 +263,41 @@ def test_a_board_that_is_on(desk: Desk) -> None:
     )
     assert answer.counts == {"passed": 4, "failed": 1}, answer.text
     assert "AssertionError: board sim-ovmf-2m did not say Shell>" in answer.text
+    assert desk.image.read_bytes() == old
+
+
+@pytest.mark.slow
+def test_behind_a_board_that_may_have_run_nobody_says_that_nothing_was_changed(desk: Desk) -> None:
+    desk.fill()
+    desk.file("board.toml", SWITCHED.format(on="false"))
+    answer = desk.run("def test_on(power):\n    power.on()\n", "--hwflash-board=board.toml")
+    assert answer.counts == {"failed": 1}, answer.text
+    shown = section(answer.text, "hwflash: power.command")
+    assert "chip: the board has run since" in shown
+
+
+@pytest.mark.slow
+def test_a_supply_of_a_test_does_not_hide_that_of_its_module(desk: Desk) -> None:
+    """The chip is put back at the end: for that the board is switched off, whoever has it on."""
+    old = desk.fill()
+    desk.file("board.toml", SWITCHED.format(on="true"))
+    answer = desk.run(
+        """
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def running(board):
+            with board.powered() as supply:
+                yield supply
+
+        def test_on(flash, running, board):
+            with flash.transaction():
+                flash.write(b"changed", at=0)
+                running.on()
+                with board.powered():
+                    pass
+        """,
+        "--hwflash-board=board.toml",
+    )
+    assert answer.counts == {"passed": 1}, answer.text
     assert desk.image.read_bytes() == old

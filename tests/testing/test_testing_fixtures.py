@@ -91,7 +91,12 @@ def test_flash_and_image_and_board(desk: Desk) -> None:
             (lambda flash: flash.read("lots"), "usage.size"),
             (lambda flash: flash.read(0, 1, region="boot"), "usage.selection"),
             (lambda flash: flash.read(region="nowhere"), "usage.region"),
+            (lambda flash: flash.read(0, 4.0), "usage.size"),
+            (lambda flash: flash.read(0, 4, repeat=0), "usage.repeat"),
+            (lambda flash: flash.write(b"x", at=1.5), "usage.size"),
+            (lambda flash: flash.write(b"x", at=True), "usage.size"),
             (lambda flash: flash.erase(5), "usage.selection"),
+            (lambda flash: flash.erase(region=[]), "usage.selection"),
             (lambda flash: flash.write(5), "usage.image"),
             (lambda flash: flash.write(b""), "image.empty"),
             (lambda flash: flash.write(b"short"), "image.smaller-than-chip"),
@@ -108,7 +113,7 @@ def test_flash_and_image_and_board(desk: Desk) -> None:
         "--hwflash-board=board.toml",
         "--hwflash-image=new.bin",
     )
-    assert answer.counts == {"passed": 17}, answer.text
+    assert answer.counts == {"passed": 22}, answer.text
     assert desk.image.read_bytes()[SIZE // 2 :] == old[SIZE // 2 :]
     header = f"hwflash: board board.toml, programmer {desk.url()}, image new.bin"
     assert header in answer.text

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from bench_desk import Desk, section
@@ -127,6 +128,33 @@ def test_it_says_how_when_it_cannot_be_put_back(desk: Desk) -> None:
 
 
 @pytest.mark.slow
+def test_put_back_at_the_second_try(desk: Desk) -> None:
+    """The end of the test finds the chip again that the ``with`` statement did not."""
+    old = desk.fill()
+    answer = desk.run(
+        f"""
+        from pathlib import Path
+        import pytest
+        from hwflash.errors import EnvironmentFault
+
+        def test_gone_for_a_while(flash, programmer):
+            state = Path({str(desk.image)!r}).with_name("chip.bin.state.json")
+            with pytest.raises(EnvironmentFault, match="not put back"):
+                with flash.transaction():
+                    flash.write(b"changed", at=0)
+                    programmer.release()
+                    kept = state.read_text()
+                    state.write_text("no state")
+            state.write_text(kept)
+        """
+    )
+    assert answer.counts == {"passed": 1}, answer.text
+    assert "NOT PUT BACK" not in answer.text
+    assert "hwflash.not_restored" not in dict(answer.cases["test_gone_for_a_while"])
+    assert desk.image.read_bytes() == old
+
+
+@pytest.mark.slow
 def test_why_it_failed_is_not_hidden(desk: Desk) -> None:
     desk.fill()
     answer = desk.run(
@@ -172,6 +200,13 @@ def test_a_run_that_was_killed_is_not_forgotten(desk: Desk) -> None:
     assert "test_bench.py::test_killed (call)" in answer.text
     command = re.search(r"^restore: hwflash write -p .* --restore (.*)$", shown, re.M)
     assert command, shown
+    backup = Path(command[1])
+    good = backup.read_bytes()
+    backup.write_bytes(good[1:])  # a disk that was full: the next run knows less, not more
+    damaged = desk.run(script)
+    assert damaged.counts == {"failed": 1}, damaged.text
+    assert "SHA-256 differs" in damaged.text
+    backup.write_bytes(good)
     desk.image.write_bytes(old)
     assert desk.run(script).counts == {"passed": 1}
     assert not list((desk.state / "transactions").iterdir())
@@ -184,6 +219,7 @@ def test_a_run_that_was_killed_is_not_forgotten(desk: Desk) -> None:
         pytest.param("SIGINT", "default_int_handler", True, id="SIGINT in a write"),
         pytest.param("SIGTERM", "SIG_IGN", False, id="SIGTERM while it waits"),
         pytest.param("SIGTERM", "SIG_IGN", True, id="SIGTERM in a write"),
+        pytest.param("SIGHUP", "default_int_handler", False, id="SIGHUP while it waits"),
     ],
 )
 def test_interrupted(desk: Desk, number: str, handler: str, busy: bool) -> None:
