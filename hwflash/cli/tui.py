@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -53,7 +53,9 @@ def command(run: runner.Run, programmers: tuple[str, ...], job_file: Path | None
         programmers = (own,) if own is not None else ()
     for url in programmers:
         _require_url(url)
-    nobody = sys.stdin is None or not (sys.stdin.isatty() and sys.stdout.isatty())  # pyright: ignore[reportUnnecessaryComparison]
+    # Textual draws on standard error.
+    streams: tuple[TextIO | None, ...] = (sys.stdin, sys.stdout, sys.stderr)
+    nobody = not all(stream is not None and stream.isatty() for stream in streams)
     if nobody or run.console.json_lines:
         raise UsageError("the bench needs a terminal", code="usage.terminal")
     from hwflash_tui.app import run_bench
