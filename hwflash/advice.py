@@ -413,6 +413,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "gang.memory": Advice("this computer", "end other programs: the image must fit into memory"),
     "gang.image": Advice("this computer's memory", "try again; test the memory"),
     "gang.no-unique-id": Advice("the name of the file", "use {n}, the number of the programmer"),
+    "gang.same-file": Advice(
+        "chips with one unique id", "use {n}, the number of the programmer"
+    ),
     "gang.held-back": Advice(
         "the programmer that failed", "repair that one, or leave out --all-or-nothing"
     ),

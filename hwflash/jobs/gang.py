@@ -33,6 +33,7 @@ from hwflash.jobs.gang_result import Row
 from hwflash.jobs.gang_task import JobTask, Task
 from hwflash.jobs.gang_wire import (
     Changing,
+    Claimed,
     Ended,
     Free,
     Go,
@@ -120,6 +121,7 @@ class Gang:
         self._cancel = cancel
         self._rows: list[Row] = []
         self._stopped = False
+        self._files: dict[str, Device] = {}
         #: Somebody said that enough is enough.
         self.declined = False
         self._stack = ExitStack()
@@ -292,6 +294,9 @@ class Gang:
             case Changing():
                 worker.row.begun = True
                 return False
+            case Claimed():
+                self._claim(worker, report.files)
+                return False
             case Planned():
                 worker.plan = report.plan
             case Free():
@@ -305,6 +310,16 @@ class Gang:
             case _:
                 raise AssertionError(report)
         return True
+
+    def _claim(self, worker: _Worker, files: Sequence[str]) -> None:
+        """Let a file be made by one programmer only: unique ids need not be unique."""
+        for file in files:
+            other = self._files.setdefault(file, worker.device)
+            if other is not worker.device:
+                text = f"{file} is the file of {other} already: name files after {{n}}"
+                self._hold([worker], "gang.same-file", text)
+                return
+        worker.send(Go())
 
     def _end(self, worker: _Worker) -> None:
         worker.busy = False

@@ -5,7 +5,7 @@ A task has no bytes of images: they are in the pool (`hwflash.jobs.gang_pool`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -39,6 +39,7 @@ class Bench:
         reporter: is told how it goes.
         cancel: a request to stop.
         confirm: asked with the plan before anything is changed.
+        claim: told the files that are to be made, before they are; refuses those of another.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Bench:
     reporter: Reporter
     cancel: CancelToken
     confirm: Callable[[Plan], bool]
+    claim: Callable[[Sequence[Path]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class ReadTask:
             if not one_run and format_for(name, self.format) == "raw":  # type: ignore[arg-type]
                 raise UsageError(f"several regions do not fit into the raw file {name}",
                                  code="usage.selection")  # fmt: skip
+        bench.claim(names)
         places = [part.range for part in parts]
         found = read(session, places, bench.reporter, bench.cancel, self.repeat, self.state)
         for name in dict.fromkeys(names):

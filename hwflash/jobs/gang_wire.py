@@ -70,6 +70,13 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """These files are to be made; they wait for `Go`, or for `Hold` where another has them."""
+
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Changing:
     """From now on the chip may change."""
 
@@ -121,7 +128,7 @@ class Ended:
 
 
 Order = Go | Hold | NextUnit | Leave
-Report = Hello | Free | Identified | Planned | Changing | Said | Ended | Progress
+Report = Hello | Free | Identified | Planned | Claimed | Changing | Said | Ended | Progress
 
 
 def plain(value: Mapping[str, Any] | Mapping[str, object]) -> dict[str, Any]:

@@ -11,17 +11,20 @@ import logging
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final
 
-from hwflash.errors import ChipStateUnknown, HwflashError, Interrupted
+from hwflash.errors import ChipStateUnknown, HwflashError, Interrupted, UsageError
 from hwflash.flash.plan import Plan
 from hwflash.jobs.gang_pool import PoolView
 from hwflash.jobs.gang_task import Bench, JobTask, ReadTask, VerifyTask, WriteTask
 from hwflash.jobs.gang_wire import (
     Changing,
+    Claimed,
     Ended,
     Failure,
     Free,
@@ -146,11 +149,17 @@ def _run_once(
             raise Interrupted(order.message, code=order.code)
         return isinstance(order, Go)
 
+    def claim(files: Sequence[Path]) -> None:
+        link.send(Claimed(tuple(str(file.resolve()) for file in files)))
+        order = link.order()
+        if isinstance(order, Hold):
+            raise UsageError(order.message, code=order.code)
+
     try:
         cancel.check()
         with open_session(request, link) as session:
             link.send(Identified(chip_facts(session)))
-            bench = Bench(number, view, link, cancel, confirm)
+            bench = Bench(number, view, link, cancel, confirm, claim)
             keys, outcome = task.carry_out(session, bench)
             facts = {**keys, "seconds": round(session.seconds, 6), "stats": session.stats()}
         facts["cpu_seconds"] = round(time.process_time(), 3)

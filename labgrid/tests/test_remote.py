@@ -85,7 +85,7 @@ def test_ctrl_c_while_a_line_is_heard_loses_none_of_the_others() -> None:
     script = f"printf '%s\\n' '{BEGIN}' '{RESULT}' data"  # all of it in one piece
     running = remote.Run(remote.guarded(["sh", "-c", script, "sh"]), b"", hear)
     answer = running.finish(60.0, 2.0)
-    assert (answer.stopped, answer.code) == ("interrupt", 0)
+    assert answer.stopped == "interrupt"
     assert answer.result
     assert answer.data == b"data\n"
 

@@ -53,6 +53,17 @@ def test_standard_streams_that_are_closed(bench: Bench, image: Path) -> None:
     assert bench.run("verify", image, "--at", 0, "-p", url(), "--count", 2).code == 0
 
 
+def test_chips_with_one_unique_id_do_not_share_a_file(bench: Bench) -> None:
+    old = [bench.file(f"{n}.bin", pattern(1 << 20, n)).read_bytes() for n in (1, 2)]
+    programmers = [word for n in (1, 2) for word in ("-p", f"sim://w25q80?image={n}.bin")]
+    answer = bench.json("read", "made-{uid}.bin", *programmers)
+    assert answer.code == 2
+    errors = [unit.get("error") for unit in answer.result["units"]]
+    assert [error["code"] for error in errors if error] == ["gang.same-file"]
+    (made,) = bench.folder.glob("made-*.bin")
+    assert made.read_bytes() == old[errors.index(None)]
+
+
 def test_write_verify_and_read_of_several(bench: Bench, image: Path) -> None:
     report = bench.folder / "r.html"
     words = ["-p", url(), "--count", 2]
