@@ -117,7 +117,8 @@ def require(files: Sequence[Path], kinds: Sequence[str] = KINDS) -> None:
 
     Raises:
         UsageError: another kind of file, or one twice (``usage.selection``).
-        EnvironmentFault: no such folder (``environment.unwritable``).
+        EnvironmentFault: no such folder, or a pipe, for whose reader the end of the command would
+            wait, or a device (``environment.unwritable``).
     """
     for path in files:
         if path.suffix.lower() not in kinds:
@@ -127,6 +128,10 @@ def require(files: Sequence[Path], kinds: Sequence[str] = KINDS) -> None:
         if not path.absolute().parent.is_dir():
             raise EnvironmentFault(
                 f"there is no folder {path.parent}", code="environment.unwritable", file=str(path)
+            )
+        if path.exists() and not path.is_file():
+            raise EnvironmentFault(
+                f"{path} is not a regular file", code="environment.unwritable", file=str(path)
             )
     if len({path.resolve() for path in files}) < len(files):
         raise UsageError("two reports cannot go to one file", code="usage.selection")

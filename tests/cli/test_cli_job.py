@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -216,6 +217,14 @@ def test_reports_of_a_batch_however_it_ends(bench: Bench, job: Path, cut: int | 
     assert first["backup"]["sha256"]
     for path in files:
         assert "SN0001" in path.read_text()
+
+
+def test_a_report_into_a_pipe_is_refused_before_anything_is_done(bench: Bench, job: Path) -> None:
+    os.mkfifo(bench.folder / "pipe.json")
+    words = ["--yes", "--report", bench.folder / "pipe.json"]
+    error = bench.json("job", "run", job, "-p", each(bench), *words).error
+    assert error["code"] == "environment.unwritable"
+    assert not (bench.folder / "unit-1.bin").exists()
 
 
 def test_an_image_changed_during_a_batch(bench: Bench, job: Path) -> None:
