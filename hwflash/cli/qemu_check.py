@@ -114,12 +114,12 @@ def command(
 
     if listed:
         return _listed()
-    chosen, asked = _chosen(names)
     require(files, _REPORTS)
     runs: list[CheckRun] = []
     found = CheckReport(runs)
-    wish = _Wish(run, vm_generation(options["guid"]), options["fault"], options)
-    with _written(files, found):
+    with _written(files, found):  # whatever is wrong: the report of yesterday must not stay
+        chosen, asked = _chosen(names)
+        wish = _Wish(run, vm_generation(options["guid"]), options["fault"], options)
         for check in chosen:
             wish.run_check(check, runs, asked=check.name in asked)
         found.complete = True

@@ -473,6 +473,13 @@ def test_a_fault_of_our_own_certifies_nothing(
     assert [item["name"] for item in found["checks"]] == ["pflash", "variables", "recovery"]
 
 
+def test_a_wrong_word_leaves_no_report_of_yesterday(quick: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_text('{"passed": true}')
+    assert run("nosuch", *quick, "--report", str(file)).exit_code == 2
+    assert json.loads(file.read_text())["passed"] is False
+
+
 def test_a_report_that_cannot_be_written_is_told_at_once(quick: list[str]) -> None:
     answer = run("all", *quick, "--report", "/nonexistent/report.xml")
     assert (answer.exit_code, answer.stdout) == (3, "")
