@@ -208,6 +208,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "protection.not-restored": Advice(
         "cable, supply or WP#", "`hwflash write --resume` puts the protection back"
     ),
+    "protection.lifted": Advice(
+        "an unfinished write",
+        "`hwflash write --resume` puts the protection back; `hwflash protect set` chooses another",
+    ),
     "protection": Advice("the chip's protection", "`hwflash protect status`"),
     "usage.protect-range": Advice(
         "the part: its bits name a few ranges only",

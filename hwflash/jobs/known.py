@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from hwflash.errors import ImageError
+from hwflash.errors import ChipError, ImageError
 from hwflash.flash import backup as backups
 from hwflash.flash.device import FlashDevice
 from hwflash.flash.execute import differences
@@ -82,6 +82,28 @@ def first_stranger(record: JobRecord, contents: Sequence[bytes]) -> int | None:
         if wrong:
             return wrong[0].address
     return None
+
+
+def require_written(record: JobRecord, contents: Sequence[bytes]) -> None:
+    """A chip without unique id is taken for the one that was written when it holds what was.
+
+    Args:
+        record: the write, which is verified.
+        contents: what the chip holds in the windows of its plan.
+
+    Raises:
+        ImageError: the job's files are damaged.
+        ChipError: it holds something else (``journal.other-chip``).
+    """
+    for (place, new), found in zip(record.target(), contents, strict=True):
+        wrong = differences(place.address, found, new)
+        if wrong:
+            raise ChipError(
+                f"this is another chip than the one {record.name} wrote, or it was written since: "
+                f"it differs at 0x{wrong[0].address:06X}",
+                code="journal.other-chip",
+                address=wrong[0].address,
+            )
 
 
 def spot_check(

@@ -12,14 +12,14 @@ Only as much is lifted as the write needs and the chip can tell apart.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from hwflash.chip.model import ProtectionStyle
-from hwflash.chip.protection import RegisterLock, locked
+from hwflash.chip.protection import RegisterLock, locked, sst26_bpr_length
 from hwflash.chip.protection_choice import Locks, choose, protection_bits, ranges_of
 from hwflash.chip.registers import masks
 from hwflash.errors import (
@@ -28,6 +28,7 @@ from hwflash.errors import (
     ChipUnsupported,
     HwflashError,
     ImageError,
+    Interrupted,
 )
 from hwflash.flash import journal as journals
 from hwflash.flash.journal import JobRecord, Journal
@@ -257,7 +258,10 @@ def pending(session: Session, state: Path) -> list[JobRecord]:
 
 def _left_lifted(job: Job, record: JobRecord | None) -> Lift | None:
     """What an earlier write, or the one that goes on, is still to put back."""
-    for item in pending(job.session, job.options.state):  # the oldest knows how it was at first
+    found = pending(job.session, job.options.state)  # the oldest knows how it was at first
+    if record is not None and record.lifted and all(item.name != record.name for item in found):
+        found.append(record)  # a chip without unique id, on another programmer than then
+    for item in found:
         mine = record is not None and item.name == record.name
         if item.unique_id is None and not mine:
             # It may be another chip of the same kind, whose protection is its own affair.
@@ -280,8 +284,54 @@ def _left_lifted(job: Job, record: JobRecord | None) -> Lift | None:
                 code="journal.damaged",
                 path=str(item.folder / PROTECTION),
             )
-        return lift
+        return _fitting(lift, item, job.session)
     return None
+
+
+def _fitting(lift: Lift, record: JobRecord, session: Session) -> Lift:
+    """What a file says, as far as it may be sent to the chip that is there.
+
+    The file is no authority on which bits may change: some can be set only once.
+    """
+    chip, before = session.chip, lift.before
+    length = sst26_bpr_length(chip.size) if chip.protection.style is ProtectionStyle.SST26 else 0
+    if set(before.registers) != set(chip.status.read) or len(before.bpr or b"") != length:
+        raise ImageError(
+            f"job {record.name}: the protection it lifted is not one of {chip.part}",
+            code="journal.damaged",
+            path=str(record.folder / PROTECTION),
+        )
+    return replace(lift, allow=range_mask(session))
+
+
+def put_back_left(job: Job, agreed: Callable[[], bool]) -> None:
+    """Put back what an earlier write left lifted, where this one has nothing to change.
+
+    Args:
+        job: the write.
+        agreed: asked before anything is sent; False stops.
+
+    Raises:
+        Interrupted: not agreed, nothing changed.
+        ChipStateUnknown: it could not be put back (``protection.not-restored``).
+    """
+    lift = _left_lifted(job, None)
+    if lift is None:
+        return
+    if not agreed():
+        raise Interrupted("not confirmed", code="interrupted.declined")
+    try:
+        require_told(job.session)
+        ProtectionAccess(job.session.flash).apply(lift.before, lift.allow, volatile=lift.volatile)
+    except HwflashError as exc:
+        raise ChipStateUnknown(
+            f"nothing had to be written, but the protection was not put back: {exc}",
+            code="protection.not-restored",
+            cause=exc.code,
+            programmer=job.session.programmer.url,
+        ) from exc
+    forget_lifted(job.session, job.options.state)
+    job.reporter.info("the chip's protection is as it was")
 
 
 def forget_lifted(session: Session, state: Path, but: str | None = None) -> None:
