@@ -26,7 +26,7 @@ from hwflash.flash.steady import until_steady
 from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.regions import chip_regions, quick_fmap, read_layout_file, volume_region
-from hwflash.layout.regions import RegionMap
+from hwflash.layout.regions import Region, RegionMap
 from hwflash.progress import Reporter
 from hwflash.units import Range
 
@@ -54,6 +54,8 @@ class Session:
         self.board = board
         self.flash = NorFlash(programmer.bus, identity.chip)
         self._regions: RegionMap | None = None
+        self._layout_file = False
+        self._guarded: tuple[Region, ...] | None = None
         self.layout_problem: ImageError | None = None
         self._started = programmer.bus.clock.now()
 
@@ -81,11 +83,14 @@ class Session:
     def use_layout(self, file: Path | None) -> None:
         """Take the regions from a layout file of flashrom, when one is named.
 
+        Such a file cannot say what is protected: that stays what board or chip says.
+
         Raises:
             ImageError: see `hwflash.jobs.regions.read_layout_file`.
         """
         if file is not None:
             self._regions = read_layout_file(file, self.chip.size)
+            self._layout_file = True
 
     def regions(self) -> RegionMap:
         """The regions of the chip: by a layout file, the board file, or the chip itself.
@@ -96,6 +101,24 @@ class Session:
         if self._regions is None:
             self._regions, self.layout_problem = chip_regions(self.flash, self.board)
         return self._regions
+
+    def guarded(self) -> tuple[Region, ...]:
+        """The regions with what of them is protected, also where a layout file names others.
+
+        Raises:
+            ImageError: as `regions`, unless a layout file is used.
+        """
+        if self._guarded is None:
+            found = self.regions()
+            more: tuple[Region, ...] = ()
+            if self._layout_file:
+                try:
+                    own, self.layout_problem = chip_regions(self.flash, self.board)
+                    more = tuple(item for item in own if item.protected)
+                except ImageError as error:
+                    self.layout_problem = error
+            self._guarded = (*found, *more)
+        return self._guarded
 
     def region(self, name: str) -> Range:
         """Where a region is, or a firmware volume by its GUID, or an area of the chip's FMAP.

@@ -274,7 +274,7 @@ def _prepare(
     windows = [PlanWindow(whole.address, window.data, new)]
     if steps:
         require_regions(
-            session.regions(), layout_owner(session), plan.changed, job.options.named_regions
+            session.guarded(), layout_owner(session), plan.changed, job.options.named_regions
         )
         lift_for(job, plan.changed)
         if not job.options.dry_run:
@@ -323,7 +323,7 @@ def _edit_file(
     if source.board is not None:
         named = options.write.named_regions
         board = source.board
-        require_regions(board.region_map(), f"board {board.name}", plan.changed, named)
+        require_regions(board.region_map().regions, f"board {board.name}", plan.changed, named)
     if output is not None and not names_same_file(source.name, output):
         replaces = output.exists()
         if replaces and options.write.confirm is not None and not options.write.confirm(plan):

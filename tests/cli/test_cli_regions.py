@@ -56,6 +56,21 @@ def test_the_management_engine_is_refused_and_then_allowed(board: Bench, flash: 
     assert board.content == changed(flash, ME.start + 100, BIOS.start + 100)
 
 
+def test_a_layout_file_does_not_open_what_the_chip_protects(board: Bench, flash: bytes) -> None:
+    """It says where names are; it cannot say that the management engine may be written."""
+    me = f"{ME.start:08x}:{ME.stop - 1:08x} engine\n"
+    layout = board.file("x.layout", f"{BIOS.start:08x}:{BIOS.stop - 1:08x} stuff\n{me}".encode())
+    new = board.file("new.bin", changed(flash, ME.start + 100, BIOS.start + 100))
+    for words in (["write", new], ["erase"]):
+        error = run(board, 2, *words, "--layout", layout, "--yes")["error"]
+        assert error["code"] == "usage.protected-region"
+        assert board.content == flash
+    run(board, 0, "write", new, "--layout", layout, "--region", "stuff", "--yes")
+    assert board.content == changed(flash, BIOS.start + 100)
+    run(board, 0, "write", new, "--layout", layout, "--region", "engine", "--yes")
+    assert board.content == new.read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("place", "region"), [(0x104, "fd"), (0x1010, "gbe"), (ME.start, "me")])
 @pytest.mark.parametrize("how", ["at", "range", "erase"])
