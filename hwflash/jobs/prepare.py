@@ -103,7 +103,7 @@ def prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
     """
     _check_targets(job.session, targets)
     job.session.require_writable()
-    regions = job.session.guarded()
+    regions = job.session.guarded(job.options.named_regions)
     if job.session.layout_problem is not None:
         job.reporter.warning(
             f"the chip's flash descriptor cannot be used and protects nothing: "
@@ -175,7 +175,9 @@ def layout_owner(session: Session) -> str:
 
 def kept_ranges(job: Job) -> tuple[Range, ...]:
     """Protected regions that were not named: not to be erased on the way either."""
-    regions = unnamed_protected(job.session.guarded(), job.options.named_regions)
+    regions = unnamed_protected(
+        job.session.guarded(job.options.named_regions), job.options.named_regions
+    )
     return tuple(region.range for region in regions)
 
 
@@ -235,7 +237,7 @@ def _plan(
 
 def _require_kept(job: Job, windows: Sequence[Window]) -> None:
     """Refuse windows that change a protected region which was not named."""
-    regions = job.session.guarded()
+    regions = job.session.guarded(job.options.named_regions)
     for region in unnamed_protected(regions, job.options.named_regions):
         for window in windows:
             start = max(region.range.address, window.address) - window.address

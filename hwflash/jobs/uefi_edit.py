@@ -274,8 +274,9 @@ def _prepare(
     windows = [PlanWindow(whole.address, window.data, new)]
     if steps:
         require_regions(
-            session.guarded(), layout_owner(session), plan.changed, job.options.named_regions
-        )
+            session.guarded(job.options.named_regions), layout_owner(session), plan.changed,
+            job.options.named_regions,
+        )  # fmt: skip
         lift_for(job, plan.changed)
         if not job.options.dry_run:
             # All of it was decided on: one wrong bit in a state byte would be a wrong decision.
