@@ -7,7 +7,8 @@ What is known is spot-checked, and what will be changed is read in any case befo
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from hwflash.errors import ChipError, ImageError
 from hwflash.flash import backup as backups
 from hwflash.flash.device import FlashDevice
 from hwflash.flash.execute import differences
-from hwflash.flash.journal import JobRecord
+from hwflash.flash.journal import JobRecord, load
 from hwflash.layout.files import Segment
 from hwflash.progress import Reporter
 from hwflash.units import Range
@@ -87,6 +88,8 @@ def first_stranger(record: JobRecord, contents: Sequence[bytes]) -> int | None:
 def require_written(record: JobRecord, contents: Sequence[bytes]) -> None:
     """A chip without unique id is taken for the one that was written when it holds what was.
 
+    That is what this write left, and whatever finished later on the same programmer.
+
     Args:
         record: the write, which is verified.
         contents: what the chip holds in the windows of its plan.
@@ -95,8 +98,16 @@ def require_written(record: JobRecord, contents: Sequence[bytes]) -> None:
         ImageError: the job's files are damaged.
         ChipError: it holds something else (``journal.other-chip``).
     """
-    for (place, new), found in zip(record.target(), contents, strict=True):
-        wrong = differences(place.address, found, new)
+    windows = [(place, bytearray(new)) for place, new in record.target()]
+    for later in _later_writes(record):
+        for place, new in later.target():
+            for window, content in windows:
+                start, end = max(place.address, window.address), min(place.end, window.end)
+                if start < end:
+                    part = new[start - place.address : end - place.address]
+                    content[start - window.address : end - window.address] = part
+    for (place, new), found in zip(windows, contents, strict=True):
+        wrong = differences(place.address, found, bytes(new))
         if wrong:
             raise ChipError(
                 f"this is another chip than the one {record.name} wrote, or it was written since: "
@@ -104,6 +115,20 @@ def require_written(record: JobRecord, contents: Sequence[bytes]) -> None:
                 code="journal.other-chip",
                 address=wrong[0].address,
             )
+
+
+def _later_writes(record: JobRecord) -> Iterator[JobRecord]:
+    """Finished writes on the same programmer to a chip of the same kind, oldest first."""
+    for folder in sorted(record.folder.parent.iterdir()):
+        if folder.name <= record.name:
+            continue
+        with suppress(ImageError):
+            found = load(folder)
+            same = (found.programmer, found.jedec_id, found.unique_id) == (
+                record.programmer, record.jedec_id, record.unique_id,
+            )  # fmt: skip
+            if found.finished and same:
+                yield found
 
 
 def spot_check(

@@ -408,6 +408,26 @@ def test_another_chip_does_not_get_the_protection_of_the_one_that_was_written(
     rig.close()
 
 
+def test_a_write_that_another_one_made_pointless_still_puts_its_protection_back(
+    tmp_path: Path,
+) -> None:
+    rig = rig_for("one-time")
+    before = locks(rig)
+    first = half_way(rig, tmp_path, 4)
+    rig.revive()
+    whole = dict.fromkeys((0x1000, 0x3000), bytes(4096))
+    second = Job(rig, whole, tmp_path, lift_protection=True)
+    assert not isinstance(second.write(), HwflashError)
+    assert any("chip like this one" in text for text, _ in second.notes.warnings)
+    assert locks(rig) != before
+    rig.revive()
+    result = first.resume()
+    assert not isinstance(result, HwflashError), result
+    assert locks(rig) == before
+    assert second.content == second.after
+    rig.close()
+
+
 def test_the_same_write_again_puts_back_what_was_left(tmp_path: Path) -> None:
     """It has nothing to write, and must not say that all is well with the chip left open."""
     rig = rig_for("lasting")
