@@ -256,6 +256,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "image.larger-than-chip": Advice(
         "the image, or the wrong chip", "`hwflash probe` shows the chip's size"
     ),
+    "image.other-layout": Advice(
+        "the image, or the wrong chip",
+        "`hwflash layout FILE` draws the image's regions; write all of it with --all-regions, or "
+        "say where with --range",
+    ),
     "image": Advice("the image file", "check the file"),
     "uefi.no-store": Advice(
         "the image, or firmware that is not EDK2",

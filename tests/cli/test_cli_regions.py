@@ -146,6 +146,24 @@ def test_layout_prints_and_saves(board: Bench) -> None:
     assert "host may read fd bios gbe; may write bios gbe" in text
 
 
+def test_a_region_is_not_cut_from_an_image_that_has_it_elsewhere(
+    board: Bench, flash: bytes
+) -> None:
+    """Its bytes there would be part of the management engine of the new image."""
+    end = BIOS.start + 0x100000
+    moved = bytearray(changed(flash, BIOS.start + 5))
+    moved[:0x1000] = descriptor(1, {**V1, 2: (ME.start, end - 1), 1: (end, BIOS.stop - 1)})
+    new = board.file("moved.bin", moved)
+    for words in (["write", new, "--yes"], ["verify", new]):
+        error = run(board, 7, *words, "--region", "bios")["error"]
+        assert error["code"] == "image.other-layout"
+        assert board.content == flash
+    layout = board.file("x.layout", f"{end:08x}:{BIOS.stop - 1:08x} bios\n")
+    run(board, 0, "write", new, "--yes", "--region", "bios", "--layout", layout)
+    run(board, 0, "write", new, "--yes", "--range", f"{BIOS.start:#x}:64K")
+    assert board.content == changed(flash, BIOS.start + 5)
+
+
 @pytest.mark.slow
 def test_a_broken_descriptor(board: Bench, flash: bytes) -> None:
     bad = bytearray(flash)
