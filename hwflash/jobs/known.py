@@ -16,7 +16,7 @@ from hwflash.errors import ChipError, ImageError
 from hwflash.flash import backup as backups
 from hwflash.flash.device import FlashDevice
 from hwflash.flash.execute import differences
-from hwflash.flash.journal import JobRecord, load
+from hwflash.flash.journal import JOB, JobRecord, load
 from hwflash.layout.files import Segment
 from hwflash.progress import Reporter
 from hwflash.units import Range
@@ -119,8 +119,12 @@ def require_written(record: JobRecord, contents: Sequence[bytes]) -> None:
 
 def _later_writes(record: JobRecord) -> Iterator[JobRecord]:
     """Finished writes on the same programmer to a chip of the same kind, oldest first."""
-    for folder in sorted(record.folder.parent.iterdir()):
-        if folder.name <= record.name:
+
+    def began(folder: Path) -> int:  # names tell seconds only, journals are added to later
+        return (folder / JOB).stat().st_mtime_ns if (folder / JOB).is_file() else 0
+
+    for folder in sorted(record.folder.parent.iterdir(), key=began):
+        if began(folder) <= began(record.folder):
             continue
         with suppress(ImageError):
             found = load(folder)
