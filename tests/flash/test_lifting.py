@@ -22,7 +22,8 @@ from hwflash.errors import (
 )
 from hwflash.flash import journal as journals
 from hwflash.flash.protection import ProtectionAccess
-from hwflash.jobs.lifting import PROTECTION, pending
+from hwflash.jobs.lift import PROTECTION
+from hwflash.jobs.lifting import pending
 from hwflash.jobs.protect import (
     LockMode,
     ProtectOptions,
@@ -287,6 +288,25 @@ def test_a_new_setting_is_not_overwritten_by_an_old_write(tmp_path: Path) -> Non
     assert not isinstance(job.resume(), HwflashError)
     assert job.content == job.after
     assert locks(rig) == chosen
+    rig.close()
+
+
+def test_a_chip_without_unique_id_keeps_a_setting_that_the_write_cannot_have_left(
+    tmp_path: Path,
+) -> None:
+    """Set anew since, or it is another chip of the kind, with a protection of its own."""
+    rig = rig_for("one-time")
+    job = half_way(rig, tmp_path, 4)
+    rig.revive()
+    for where in (rig.sim._die.status.stored, rig.sim._die.status.live):
+        where[1] = where[1] & ~0x1C | 0x10
+    chosen = locks(rig)
+    result = job.resume()
+    assert not isinstance(result, HwflashError), result
+    assert job.content == job.after
+    assert locks(rig) == chosen
+    assert any("stays as it is" in text for text, _ in job.notes.warnings)
+    assert journals.unfinished_jobs(tmp_path / "jobs") == []
     rig.close()
 
 
