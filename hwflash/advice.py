@@ -208,6 +208,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "protection.not-restored": Advice(
         "cable, supply or WP#", "`hwflash write --resume` puts the protection back"
     ),
+    "protection.lifted": Advice(
+        "an unfinished write",
+        "`hwflash write --resume` puts the protection back; `hwflash protect set` chooses another",
+    ),
     "protection": Advice("the chip's protection", "`hwflash protect status`"),
     "usage.protect-range": Advice(
         "the part: its bits name a few ranges only",
@@ -251,6 +255,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
     ),
     "image.larger-than-chip": Advice(
         "the image, or the wrong chip", "`hwflash probe` shows the chip's size"
+    ),
+    "image.other-layout": Advice(
+        "the image, or the wrong chip",
+        "`hwflash layout FILE` draws the image's regions; write all of it with --all-regions, or "
+        "say where with --range",
     ),
     "image": Advice("the image file", "check the file"),
     "uefi.no-store": Advice(

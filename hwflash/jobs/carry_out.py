@@ -10,7 +10,8 @@ from hwflash.errors import ChipStateUnknown, HwflashError
 from hwflash.flash import journal as journals
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.plan import Plan
-from hwflash.jobs.lifting import PROTECTION, lift_for, lifted, not_put_back
+from hwflash.jobs.lift import PROTECTION
+from hwflash.jobs.lifting import lift_for, lifted, not_put_back
 from hwflash.jobs.prepare import Job, Prepared
 from hwflash.jobs.remember import FACTS, Facts, remember, told
 from hwflash.uefi.flashops import Operation, dump_operations

@@ -7,15 +7,16 @@ What is known is spot-checked, and what will be changed is read in any case befo
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from hwflash.errors import ImageError
+from hwflash.errors import ChipError, ImageError
 from hwflash.flash import backup as backups
 from hwflash.flash.device import FlashDevice
 from hwflash.flash.execute import differences
-from hwflash.flash.journal import JobRecord
+from hwflash.flash.journal import JOB, JobRecord, load
 from hwflash.layout.files import Segment
 from hwflash.progress import Reporter
 from hwflash.units import Range
@@ -82,6 +83,56 @@ def first_stranger(record: JobRecord, contents: Sequence[bytes]) -> int | None:
         if wrong:
             return wrong[0].address
     return None
+
+
+def require_written(record: JobRecord, contents: Sequence[bytes]) -> None:
+    """A chip without unique id is taken for the one that was written when it holds what was.
+
+    That is what this write left, and whatever finished later on the same programmer.
+
+    Args:
+        record: the write, which is verified.
+        contents: what the chip holds in the windows of its plan.
+
+    Raises:
+        ImageError: the job's files are damaged.
+        ChipError: it holds something else (``journal.other-chip``).
+    """
+    windows = [(place, bytearray(new)) for place, new in record.target()]
+    for later in _later_writes(record):
+        for place, new in later.target():
+            for window, content in windows:
+                start, end = max(place.address, window.address), min(place.end, window.end)
+                if start < end:
+                    part = new[start - place.address : end - place.address]
+                    content[start - window.address : end - window.address] = part
+    for (place, new), found in zip(windows, contents, strict=True):
+        wrong = differences(place.address, found, bytes(new))
+        if wrong:
+            raise ChipError(
+                f"this is another chip than the one {record.name} wrote, or it was written since: "
+                f"it differs at 0x{wrong[0].address:06X}",
+                code="journal.other-chip",
+                address=wrong[0].address,
+            )
+
+
+def _later_writes(record: JobRecord) -> Iterator[JobRecord]:
+    """Finished writes on the same programmer to a chip of the same kind, oldest first."""
+
+    def began(folder: Path) -> int:  # names tell seconds only, journals are added to later
+        return (folder / JOB).stat().st_mtime_ns if (folder / JOB).is_file() else 0
+
+    for folder in sorted(record.folder.parent.iterdir(), key=began):
+        if began(folder) <= began(record.folder):
+            continue
+        with suppress(ImageError):
+            found = load(folder)
+            same = (found.programmer, found.jedec_id, found.unique_id) == (
+                record.programmer, record.jedec_id, record.unique_id,
+            )  # fmt: skip
+            if found.finished and same:
+                yield found
 
 
 def spot_check(

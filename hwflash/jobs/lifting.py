@@ -11,15 +11,14 @@ Only as much is lifted as the write needs and the chip can tell apart.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from hwflash.chip.model import ProtectionStyle
-from hwflash.chip.protection import RegisterLock, locked
+from hwflash.chip.protection import RegisterLock, locked, sst26_bpr_length
 from hwflash.chip.protection_choice import Locks, choose, protection_bits, ranges_of
 from hwflash.chip.registers import masks
 from hwflash.errors import (
@@ -28,74 +27,17 @@ from hwflash.errors import (
     ChipUnsupported,
     HwflashError,
     ImageError,
+    Interrupted,
 )
 from hwflash.flash import journal as journals
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.protection import ProtectionAccess
+from hwflash.jobs.lift import PROTECTION, Lift, load_lift
 from hwflash.jobs.session import Session
 from hwflash.units import Range, merge_ranges, subtract_ranges
 
 if TYPE_CHECKING:
     from hwflash.jobs.prepare import Job
-
-#: File of a job with the protection that is to be put back.
-PROTECTION: Final = "protection.json"
-_VERSION: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Lift:
-    """A protection that is lifted for a while.
-
-    Attributes:
-        before: what is to be put back.
-        during: what is in force while the write goes on.
-        allow: the register bits that are changed, as a mask for each register.
-        volatile: registers are written until the supply goes away only.
-    """
-
-    before: Locks
-    during: Locks
-    allow: Mapping[int, int]
-    volatile: bool
-
-    def dump(self) -> bytes:
-        """As a file of the job's folder."""
-        found = {
-            "v": _VERSION,
-            "before": _dump(self.before),
-            "during": _dump(self.during),
-            "allow": {str(number): mask for number, mask in self.allow.items()},
-            "volatile": self.volatile,
-        }
-        return (json.dumps(found) + "\n").encode()
-
-
-def load_lift(folder: Path) -> Lift | None:
-    """What a job lifts; None when it lifts nothing.
-
-    Raises:
-        ImageError: the file is damaged (``journal.damaged``).
-    """
-    path = folder / PROTECTION
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-        if found["v"] != _VERSION:
-            raise ValueError(f"version {found['v']!r}")
-        return Lift(
-            _load(found["before"]),
-            _load(found["during"]),
-            {int(number): int(mask) for number, mask in found["allow"].items()},
-            bool(found["volatile"]),
-        )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-        raise ImageError(
-            f"job {folder.name}: what it says of the chip's protection is damaged: {exc}",
-            code="journal.damaged",
-            path=str(path),
-        ) from exc
 
 
 def lift_for(
@@ -257,7 +199,10 @@ def pending(session: Session, state: Path) -> list[JobRecord]:
 
 def _left_lifted(job: Job, record: JobRecord | None) -> Lift | None:
     """What an earlier write, or the one that goes on, is still to put back."""
-    for item in pending(job.session, job.options.state):  # the oldest knows how it was at first
+    found = pending(job.session, job.options.state)  # the oldest knows how it was at first
+    if record is not None and record.lifted and all(item.name != record.name for item in found):
+        found.append(record)  # a chip without unique id, on another programmer than then
+    for item in found:
         mine = record is not None and item.name == record.name
         if item.unique_id is None and not mine:
             # It may be another chip of the same kind, whose protection is its own affair.
@@ -280,8 +225,73 @@ def _left_lifted(job: Job, record: JobRecord | None) -> Lift | None:
                 code="journal.damaged",
                 path=str(item.folder / PROTECTION),
             )
-        return lift
+        fitting = _fitting(lift, item, job.session)
+        return fitting if item.unique_id is not None else _unless_set_since(fitting, item, job)
     return None
+
+
+def _unless_set_since(lift: Lift, record: JobRecord, job: Job) -> Lift:
+    """What a chip without unique id is to get back: its own setting, where the write cannot have
+    left it so. Somebody set it since, or it is another chip.
+    """
+    now = ProtectionAccess(job.session.flash).read()
+    for number, mask in lift.allow.items():
+        known = {state.registers.get(number, 0) & mask for state in (lift.before, lift.during)}
+        if now.registers[number] & mask not in known:
+            was = ", ".join(map(str, ranges_of(job.session.chip, lift.before))) or "nothing"
+            job.reporter.warning(
+                f"the chip's protection was set since {record.name} stopped, or it is another "
+                f"chip: it stays as it is; at that time {was} was locked",
+                job=record.name,
+            )
+            return replace(lift, before=now, during=now)
+    return lift
+
+
+def _fitting(lift: Lift, record: JobRecord, session: Session) -> Lift:
+    """What a file says, as far as it may be sent to the chip that is there.
+
+    The file is no authority on which bits may change: some can be set only once.
+    """
+    chip, before = session.chip, lift.before
+    length = sst26_bpr_length(chip.size) if chip.protection.style is ProtectionStyle.SST26 else 0
+    if set(before.registers) != set(chip.status.read) or len(before.bpr or b"") != length:
+        raise ImageError(
+            f"job {record.name}: the protection it lifted is not one of {chip.part}",
+            code="journal.damaged",
+            path=str(record.folder / PROTECTION),
+        )
+    return replace(lift, allow=range_mask(session))
+
+
+def put_back_left(job: Job, agreed: Callable[[], bool]) -> None:
+    """Put back what an earlier write left lifted, where this one has nothing to change.
+
+    Args:
+        job: the write.
+        agreed: asked before anything is sent; False stops.
+
+    Raises:
+        Interrupted: not agreed, nothing changed.
+        ChipStateUnknown: it could not be put back (``protection.not-restored``).
+    """
+    lift = _left_lifted(job, None)
+    if lift is None:
+        return
+    if not agreed():
+        raise Interrupted("not confirmed", code="interrupted.declined")
+    try:
+        require_told(job.session)
+        ProtectionAccess(job.session.flash).apply(lift.before, lift.allow, volatile=lift.volatile)
+    except HwflashError as exc:
+        raise ChipStateUnknown(
+            f"nothing had to be written, but the protection was not put back: {exc}",
+            code="protection.not-restored",
+            cause=exc.code,
+            programmer=job.session.programmer.url,
+        ) from exc
+    forget_lifted(job.session, job.options.state)
+    job.reporter.info("the chip's protection is as it was")
 
 
 def forget_lifted(session: Session, state: Path, but: str | None = None) -> None:
@@ -312,24 +322,4 @@ def not_put_back(
         resume=journal.name,
         backup=str(backup),
         programmer=programmer,
-    )
-
-
-def _dump(locks: Locks) -> dict[str, Any]:
-    return {
-        "registers": {str(number): value for number, value in locks.registers.items()},
-        "bpr": locks.bpr.hex() if locks.bpr is not None else None,
-        "individual": None
-        if locks.individual is None
-        else [[item.address, item.length] for item in locks.individual],
-    }
-
-
-def _load(found: Any) -> Locks:
-    return Locks(
-        {int(number): int(value) & 0xFF for number, value in found["registers"].items()},
-        None if found["bpr"] is None else bytes.fromhex(found["bpr"]),
-        None
-        if found["individual"] is None
-        else tuple(Range(int(address), int(length)) for address, length in found["individual"]),
     )

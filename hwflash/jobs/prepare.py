@@ -18,7 +18,7 @@ from hwflash.jobs.lifting import lift_for
 from hwflash.jobs.regions import unnamed_protected
 from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
-from hwflash.layout.regions import RegionMap
+from hwflash.layout.regions import Region
 from hwflash.progress import CancelToken, Reporter
 from hwflash.units import Range, format_size, merge_ranges
 
@@ -103,7 +103,7 @@ def prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
     """
     _check_targets(job.session, targets)
     job.session.require_writable()
-    regions = job.session.regions()
+    regions = job.session.guarded(job.options.named_regions)
     if job.session.layout_problem is not None:
         job.reporter.warning(
             f"the chip's flash descriptor cannot be used and protects nothing: "
@@ -143,12 +143,12 @@ def _check_targets(session: Session, targets: Sequence[Segment]) -> None:
 
 
 def require_regions(
-    regions: RegionMap, owner: str, changed: Sequence[Range], named: frozenset[str]
+    regions: Sequence[Region], owner: str, changed: Sequence[Range], named: frozenset[str]
 ) -> None:
     """Regions that are protected by their layout are written only when they are named.
 
     Args:
-        regions: the layout.
+        regions: those of the layout.
         owner: whose layout it is, for the error.
         changed: what is to be changed.
         named: the regions that were named.
@@ -156,7 +156,7 @@ def require_regions(
     Raises:
         UsageError: one is not (``usage.protected-region``).
     """
-    for region in unnamed_protected(regions.regions, named):
+    for region in unnamed_protected(regions, named):
         if any(item.overlaps(region.range) for item in changed):
             raise UsageError(
                 f"region {region.name} ({region.range}) of {owner} is "
@@ -175,7 +175,9 @@ def layout_owner(session: Session) -> str:
 
 def kept_ranges(job: Job) -> tuple[Range, ...]:
     """Protected regions that were not named: not to be erased on the way either."""
-    regions = unnamed_protected(job.session.regions().regions, job.options.named_regions)
+    regions = unnamed_protected(
+        job.session.guarded(job.options.named_regions), job.options.named_regions
+    )
     return tuple(region.range for region in regions)
 
 
@@ -235,8 +237,8 @@ def _plan(
 
 def _require_kept(job: Job, windows: Sequence[Window]) -> None:
     """Refuse windows that change a protected region which was not named."""
-    regions = job.session.regions()
-    for region in unnamed_protected(regions.regions, job.options.named_regions):
+    regions = job.session.guarded(job.options.named_regions)
+    for region in unnamed_protected(regions, job.options.named_regions):
         for window in windows:
             start = max(region.range.address, window.address) - window.address
             end = min(region.range.end, window.range.end) - window.address

@@ -28,6 +28,7 @@ from hwflash.errors import (
 from hwflash.flash.protection import ProtectionAccess
 from hwflash.jobs.lifting import (
     forget_lifted,
+    pending,
     range_mask,
     require_open,
     require_told,
@@ -146,11 +147,14 @@ def lock_registers(
 
     Raises:
         UsageError: the chip has no such lock (``usage.protect-lock``).
-        ChipProtected: its registers are locked already, by more than the WP# pin.
+        ChipProtected: its registers are locked already, by more than the WP# pin; or a write
+            lifted the protection and did not put it back (``protection.lifted``).
         Interrupted: not confirmed, nothing changed.
         ChipStateUnknown: it failed half way.
     """
     access, now = _begin(session)
+    if mode is not LockMode.NONE:
+        _require_put_back(session, options.state)
     chip, srp = session.chip, session.chip.protection.srp
     down = chip.protection.style is ProtectionStyle.SST26 and mode is LockMode.POWER_CYCLE
     needed = 2 if mode in (LockMode.POWER_CYCLE, LockMode.PERMANENT) else 1
@@ -201,6 +205,18 @@ def _begin(session: Session) -> tuple[ProtectionAccess, Locks]:
     now = access.read()
     require_open(session, now)
     return access, now
+
+
+def _require_put_back(session: Session, state: Path) -> None:
+    """Refuse to lock a protection that an unfinished write lifted: it could not come back."""
+    left = [record.name for record in pending(session, state) if record.unique_id is not None]
+    if left:
+        raise ChipProtected(
+            f"{left[0]} lifted the protection of this chip and did not put it back: what would be "
+            "locked is the lifted one",
+            code="protection.lifted",
+            unfinished=left,
+        )
 
 
 def _require_inside(chip: Chip, places: Sequence[Range]) -> None:
@@ -259,7 +275,10 @@ def _decide(
         words=words + ("; TB is a bit that can NEVER be cleared again" if burns else ""),
     )
     mask = range_mask(session, one_time=options.one_time)
-    return _carry_out(session, access, proposal, mask, options, reporter)
+    done = _carry_out(session, access, proposal, mask, options, reporter)
+    if not options.dry_run:  # which range is to be locked was said anew
+        forget_lifted(session, options.state)
+    return done
 
 
 def _carry_out(
@@ -305,7 +324,6 @@ def _carry_out(
             before=told_by(session.chip, proposal.before),
             wanted=told_by(session.chip, proposal.after),
         ) from exc
-    forget_lifted(session, options.state)
     return Protected(proposal, executed=True, entry=story.tell("ok"))
 
 

@@ -1,7 +1,8 @@
 """Where the regions of a chip are: told by a layout file, the board file, or the chip itself.
 
-A chip that begins with an Intel flash descriptor is treated by it whether or not a board is named:
-descriptor, management engine and network settings are written only when they are named.
+A chip that begins with an Intel flash descriptor is treated by it also without a board: descriptor,
+management engine and network settings are written only when they are named. A board file with
+``[[region]]`` entries takes its place: what it does not call protected is not.
 """
 
 from __future__ import annotations

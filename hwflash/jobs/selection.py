@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hwflash.errors import ImageError, UsageError
 from hwflash.jobs.regions import EVERY, Lookup
+from hwflash.layout import ifd
 from hwflash.layout.files import Image, Segment
 from hwflash.units import Range, format_size
 
@@ -106,7 +107,8 @@ def segments(
         lookup: where regions are looked up.
 
     Raises:
-        ImageError: the file does not fit the chip, range or region.
+        ImageError: the file does not fit the chip, range or region; or its own descriptor has
+            the region elsewhere (``image.other-layout``).
         UsageError: a contradiction, or an unknown region.
     """
     selection.check()
@@ -121,6 +123,8 @@ def segments(
                     region=choice.name,
                 )
             place = _region(choice, lookup, size)
+            if selection.layout is None:
+                _require_same_place(source, choice.name, place, size)
             found += _cut(source, place, size, f"region {choice.name}")
         return sorted(found, key=lambda item: item.address)
     if image is None:
@@ -164,6 +168,29 @@ def _whole(image: Image, size: int) -> list[Segment]:
             size=size,
         )
     return list(image.segments)
+
+
+def _require_same_place(image: Image, name: str, place: Range, size: int) -> None:
+    """Refuse to cut a region from a whole image whose own descriptor has it elsewhere.
+
+    What would be cut is then not the region, but pieces of several. A board may name a part.
+    """
+    if image.absolute or image.size != size or ifd.find(image.segments[0].data[:0x14]) is None:
+        return
+    try:
+        own = ifd.parse(image.segments[0].data, size).regions
+    except ImageError:
+        return  # nothing can be told by it
+    for region in own:
+        if region.name == name and not region.range.contains(place):
+            raise ImageError(
+                f"{image.name} has region {name} at {region.range}, the chip has it at {place}",
+                code="image.other-layout",
+                file=image.name,
+                region=name,
+                address=place.address,
+                length=place.length,
+            )
 
 
 def _cut(image: Image, place: Range, size: int, what: str) -> list[Segment]:

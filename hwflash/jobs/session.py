@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -26,9 +27,9 @@ from hwflash.flash.steady import until_steady
 from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.regions import chip_regions, quick_fmap, read_layout_file, volume_region
-from hwflash.layout.regions import RegionMap
+from hwflash.layout.regions import Region, RegionMap
 from hwflash.progress import Reporter
-from hwflash.units import Range
+from hwflash.units import Range, subtract_ranges
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class Session:
         self.board = board
         self.flash = NorFlash(programmer.bus, identity.chip)
         self._regions: RegionMap | None = None
+        self._layout_file = False
+        self._own: tuple[Region, ...] | None = None
         self.layout_problem: ImageError | None = None
         self._started = programmer.bus.clock.now()
 
@@ -81,11 +84,14 @@ class Session:
     def use_layout(self, file: Path | None) -> None:
         """Take the regions from a layout file of flashrom, when one is named.
 
+        Such a file cannot say what is protected: that stays what board or chip says.
+
         Raises:
             ImageError: see `hwflash.jobs.regions.read_layout_file`.
         """
         if file is not None:
             self._regions = read_layout_file(file, self.chip.size)
+            self._layout_file = True
 
     def regions(self) -> RegionMap:
         """The regions of the chip: by a layout file, the board file, or the chip itself.
@@ -96,6 +102,35 @@ class Session:
         if self._regions is None:
             self._regions, self.layout_problem = chip_regions(self.flash, self.board)
         return self._regions
+
+    def guarded(self, named: frozenset[str]) -> tuple[Region, ...]:
+        """The regions with what of them is protected, also where a layout file names others.
+
+        Args:
+            named: what the user named; what lies in such a region of a layout file is left out.
+
+        Raises:
+            ImageError: as `regions`, unless a layout file is used.
+        """
+        regions = self.regions()
+        if not self._layout_file:
+            return regions.regions
+        meant = [item.range for item in regions if item.name in named]
+        left = [
+            replace(item, range=piece)
+            for item in self._protected_by_chip()
+            for piece in subtract_ranges([item.range], meant)
+        ]
+        return (*regions, *left)
+
+    def _protected_by_chip(self) -> tuple[Region, ...]:
+        if self._own is None:
+            try:
+                found, self.layout_problem = chip_regions(self.flash, self.board)
+                self._own = tuple(item for item in found if item.protected)
+            except ImageError as error:
+                self._own, self.layout_problem = (), error
+        return self._own
 
     def region(self, name: str) -> Range:
         """Where a region is, or a firmware volume by its GUID, or an area of the chip's FMAP.

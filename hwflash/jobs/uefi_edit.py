@@ -274,8 +274,9 @@ def _prepare(
     windows = [PlanWindow(whole.address, window.data, new)]
     if steps:
         require_regions(
-            session.regions(), layout_owner(session), plan.changed, job.options.named_regions
-        )
+            session.guarded(job.options.named_regions), layout_owner(session), plan.changed,
+            job.options.named_regions,
+        )  # fmt: skip
         lift_for(job, plan.changed)
         if not job.options.dry_run:
             # All of it was decided on: one wrong bit in a state byte would be a wrong decision.
@@ -323,7 +324,7 @@ def _edit_file(
     if source.board is not None:
         named = options.write.named_regions
         board = source.board
-        require_regions(board.region_map(), f"board {board.name}", plan.changed, named)
+        require_regions(board.region_map().regions, f"board {board.name}", plan.changed, named)
     if output is not None and not names_same_file(source.name, output):
         replaces = output.exists()
         if replaces and options.write.confirm is not None and not options.write.confirm(plan):

@@ -24,8 +24,8 @@ from hwflash.flash.execute import Executor, read_ranges
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.plan import Plan, Window, content_hash, make_plan
 from hwflash.jobs.carry_out import begin, carry_out, reopen, supersede
-from hwflash.jobs.known import first_stranger, from_journal, spot_check
-from hwflash.jobs.lifting import lift_for
+from hwflash.jobs.known import first_stranger, from_journal, require_written, spot_check
+from hwflash.jobs.lifting import lift_for, put_back_left
 from hwflash.jobs.prepare import (
     Job,
     WriteOptions,
@@ -135,6 +135,7 @@ def _write(job: Job, targets: Sequence[Segment]) -> WriteResult:
     if backup is None:
         if options.dry_run:
             return result
+        put_back_left(job, lambda: options.confirm is None or options.confirm(plan))
         facts = replace(facts, unique_id=session.unique_id())
         return replace(result, entry=remember(job, facts, "unchanged"))
     if options.confirm is not None and not options.confirm(plan):
@@ -236,6 +237,13 @@ def _put_back_only(job: Job, record: JobRecord) -> WriteResult:
     plan = replace(record.plan, steps=())
     result = WriteResult(plan, False, 0, plan.sha256, backup=Path(record.backup))
     job.reporter.info("only the chip's protection is left to be put back", job=record.name)
+    if record.unique_id is None:
+        places = record.plan.windows
+        reporter, cancel = job.reporter, job.cancel
+        contents = read_ranges(
+            job.session.flash, places, phase="read", reporter=reporter, cancel=cancel
+        )
+        require_written(record, contents)
     if job.options.dry_run:
         return result
     if job.options.confirm is not None and not job.options.confirm(plan):

@@ -56,6 +56,21 @@ def test_the_management_engine_is_refused_and_then_allowed(board: Bench, flash: 
     assert board.content == changed(flash, ME.start + 100, BIOS.start + 100)
 
 
+def test_a_layout_file_does_not_open_what_the_chip_protects(board: Bench, flash: bytes) -> None:
+    """It says where names are; it cannot say that the management engine may be written."""
+    me = f"{ME.start:08x}:{ME.stop - 1:08x} engine\n"
+    layout = board.file("x.layout", f"{BIOS.start:08x}:{BIOS.stop - 1:08x} stuff\n{me}".encode())
+    new = board.file("new.bin", changed(flash, ME.start + 100, BIOS.start + 100))
+    for words in (["write", new], ["erase"]):
+        error = run(board, 2, *words, "--layout", layout, "--yes")["error"]
+        assert error["code"] == "usage.protected-region"
+        assert board.content == flash
+    run(board, 0, "write", new, "--layout", layout, "--region", "stuff", "--yes")
+    assert board.content == changed(flash, BIOS.start + 100)
+    run(board, 0, "write", new, "--layout", layout, "--region", "engine", "--yes")
+    assert board.content == new.read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("place", "region"), [(0x104, "fd"), (0x1010, "gbe"), (ME.start, "me")])
 @pytest.mark.parametrize("how", ["at", "range", "erase"])
@@ -129,6 +144,24 @@ def test_layout_prints_and_saves(board: Bench) -> None:
     assert [item["offset"] for item in again["regions"]] == [0, 0x1000, 0x3000, 0x200000]
     text = board.run("layout", board.image).out
     assert "host may read fd bios gbe; may write bios gbe" in text
+
+
+def test_a_region_is_not_cut_from_an_image_that_has_it_elsewhere(
+    board: Bench, flash: bytes
+) -> None:
+    """Its bytes there would be part of the management engine of the new image."""
+    end = BIOS.start + 0x100000
+    moved = bytearray(changed(flash, BIOS.start + 5))
+    moved[:0x1000] = descriptor(1, {**V1, 2: (ME.start, end - 1), 1: (end, BIOS.stop - 1)})
+    new = board.file("moved.bin", moved)
+    for words in (["write", new, "--yes"], ["verify", new]):
+        error = run(board, 7, *words, "--region", "bios")["error"]
+        assert error["code"] == "image.other-layout"
+        assert board.content == flash
+    layout = board.file("x.layout", f"{end:08x}:{BIOS.stop - 1:08x} bios\n")
+    run(board, 0, "write", new, "--yes", "--region", "bios", "--layout", layout)
+    run(board, 0, "write", new, "--yes", "--range", f"{BIOS.start:#x}:64K")
+    assert board.content == changed(flash, BIOS.start + 5)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,25 @@ from writing import Job, session_on
 
 from hwflash.chip.model import ProtectionLayout, ProtectionStyle, RegisterBit, StatusCommands
 from hwflash.chip.protection_choice import Locks
-from hwflash.errors import ChipProtected, ChipStateUnknown, HwflashError, ProgrammerError
+from hwflash.errors import (
+    ChipError,
+    ChipProtected,
+    ChipStateUnknown,
+    HwflashError,
+    Interrupted,
+    ProgrammerError,
+)
 from hwflash.flash import journal as journals
 from hwflash.flash.protection import ProtectionAccess
-from hwflash.jobs.lifting import PROTECTION, pending
-from hwflash.jobs.protect import ProtectOptions, set_protection
+from hwflash.jobs.lift import PROTECTION
+from hwflash.jobs.lifting import pending
+from hwflash.jobs.protect import (
+    LockMode,
+    ProtectOptions,
+    clear_protection,
+    lock_registers,
+    set_protection,
+)
 from hwflash.units import KIB, Range
 
 SIZE = 128 * KIB
@@ -276,6 +291,25 @@ def test_a_new_setting_is_not_overwritten_by_an_old_write(tmp_path: Path) -> Non
     rig.close()
 
 
+def test_a_chip_without_unique_id_keeps_a_setting_that_the_write_cannot_have_left(
+    tmp_path: Path,
+) -> None:
+    """Set anew since, or it is another chip of the kind, with a protection of its own."""
+    rig = rig_for("one-time")
+    job = half_way(rig, tmp_path, 4)
+    rig.revive()
+    for where in (rig.sim._die.status.stored, rig.sim._die.status.live):
+        where[1] = where[1] & ~0x1C | 0x10
+    chosen = locks(rig)
+    result = job.resume()
+    assert not isinstance(result, HwflashError), result
+    assert job.content == job.after
+    assert locks(rig) == chosen
+    assert any("stays as it is" in text for text, _ in job.notes.warnings)
+    assert journals.unfinished_jobs(tmp_path / "jobs") == []
+    rig.close()
+
+
 def test_registers_that_are_locked_are_told_before_anything_is_sent(tmp_path: Path) -> None:
     rig = rig_for("volatile")
     rig.sim._die.status.live[2] |= 1  # SRP1, SRP0 = 1, 0: until the supply goes away
@@ -333,4 +367,170 @@ def test_a_damaged_file_of_a_job(tmp_path: Path, text: str) -> None:
     assert isinstance(error, HwflashError)
     assert error.code == "journal.damaged"
     assert locks(rig) == before
+    rig.close()
+
+
+def moved(folder: Path) -> None:
+    """As if the job had run on another programmer."""
+    (job,) = (folder / "jobs").glob("*/job.json")
+    facts = json.loads(job.read_text())
+    job.write_text(json.dumps({**facts, "programmer": "sim://other"}))
+
+
+def test_a_chip_without_unique_id_resumed_on_another_programmer(tmp_path: Path) -> None:
+    rig = rig_for("one-time")
+    before = locks(rig)
+    job = half_way(rig, tmp_path, 4)
+    assert locks(rig) != before
+    moved(tmp_path)
+    rig.revive()
+    result = job.resume()
+    assert not isinstance(result, HwflashError), result
+    assert job.content == job.after
+    assert locks(rig) == before
+    assert journals.unfinished_jobs(tmp_path / "jobs") == []
+    rig.close()
+
+
+def left_open(rig: Rig, folder: Path) -> Job:
+    """Written and verified, killed before the protection was put back."""
+    job = job_for(rig, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hwflash.jobs.lifting._put_back", killed)
+        with pytest.raises(KeyboardInterrupt):
+            job.write()
+    rig.revive()
+    assert job.content == job.after
+    return job
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_another_chip_does_not_get_the_protection_of_the_one_that_was_written(
+    tmp_path: Path,
+) -> None:
+    rig = rig_for("one-time")
+    before = locks(rig)
+    job = left_open(rig, tmp_path)
+    moved(tmp_path)
+    lifted, at = locks(rig), min(job.targets, key=lambda item: item.address).address
+    rig.sim._die.content[at] ^= 1  # a chip of the same kind that was never written
+    error = job.resume()
+    assert isinstance(error, ChipError), error
+    assert error.code == "journal.other-chip"
+    assert locks(rig) == lifted
+    rig.revive()
+    rig.sim._die.content[at] ^= 1
+    assert not isinstance(job.resume(), HwflashError)
+    assert locks(rig) == before
+    rig.close()
+
+
+def test_a_write_that_another_one_made_pointless_still_puts_its_protection_back(
+    tmp_path: Path,
+) -> None:
+    rig = rig_for("one-time")
+    before = locks(rig)
+    first = half_way(rig, tmp_path, 4)
+    rig.revive()
+    whole = dict.fromkeys((0x1000, 0x3000), bytes(4096))
+    second = Job(rig, whole, tmp_path, lift_protection=True)
+    assert not isinstance(second.write(), HwflashError)
+    assert any("chip like this one" in text for text, _ in second.notes.warnings)
+    assert locks(rig) != before
+    rig.revive()
+    result = first.resume()
+    assert not isinstance(result, HwflashError), result
+    assert locks(rig) == before
+    assert second.content == second.after
+    rig.close()
+
+
+def test_the_same_write_again_puts_back_what_was_left(tmp_path: Path) -> None:
+    """It has nothing to write, and must not say that all is well with the chip left open."""
+    rig = rig_for("lasting")
+    before = locks(rig)
+    job = left_open(rig, tmp_path)
+    open_ = locks(rig)
+    assert open_ != before
+    declined = job_for(rig, tmp_path, confirm=lambda _: False)
+    assert isinstance(declined.write(), Interrupted)
+    rig.revive()
+    assert not isinstance(job_for(rig, tmp_path, dry_run=True).write(), HwflashError)
+    assert locks(rig) == open_
+    rig.revive()
+    again = job_for(rig, tmp_path, lift_protection=False)
+    result = again.write()
+    assert not isinstance(result, HwflashError), result
+    assert not result.executed
+    assert locks(rig) == before
+    assert job.content == job.after
+    assert journals.unfinished_jobs(tmp_path / "jobs") == []
+    rig.close()
+
+
+def test_what_an_unfinished_write_lifted_is_not_locked_open(tmp_path: Path) -> None:
+    rig = rig_for("lasting")
+    before = locks(rig)
+    job = left_open(rig, tmp_path)
+    open_ = locks(rig)
+    session, how = session_on(rig), ProtectOptions(tmp_path)
+    for mode in (LockMode.WP_PIN, LockMode.POWER_CYCLE, LockMode.PERMANENT):
+        with pytest.raises(ChipProtected) as caught:
+            lock_registers(session, mode, how, job.notes)
+        assert caught.value.code == "protection.lifted"
+    assert locks(rig) == open_
+    lock_registers(session, LockMode.NONE, how, job.notes)
+    assert pending(session, tmp_path), "a lock of the registers says nothing of the range"
+    session.close()
+    rig.revive()
+    assert not isinstance(job.resume(), HwflashError)
+    assert locks(rig) == before
+    rig.close()
+
+
+def test_who_says_that_nothing_is_to_be_locked_is_believed(tmp_path: Path) -> None:
+    """Also when the unfinished write had lifted everything already."""
+    rig = rig_for("lasting")
+    job = half_way(rig, tmp_path, 3)
+    rig.revive()
+    rig.sim._die.status.stored.update({1: 0, 2: 0})
+    rig.sim._die.restart()
+    session = session_on(rig)
+    assert len(pending(session, tmp_path)) == 1
+    assert not clear_protection(session, None, ProtectOptions(tmp_path), job.notes).executed
+    assert pending(session, tmp_path) == []
+    session.close()
+    rig.close()
+
+
+def test_a_job_file_cannot_name_the_bits_that_may_change(tmp_path: Path) -> None:
+    """Locks of security registers, SRP1: a damaged file must not burn them."""
+    rig = rig_for("lasting")
+    before, kept = locks(rig), stored(rig)
+    job = left_open(rig, tmp_path)
+    (folder,) = (tmp_path / "jobs").iterdir()
+    lift = json.loads((folder / PROTECTION).read_text())
+    lift["before"]["registers"]["2"] |= 0x39
+    lift["allow"] = {"1": 255, "2": 255}
+    (folder / PROTECTION).write_text(json.dumps(lift))
+    assert not isinstance(job.resume(), HwflashError)
+    assert (locks(rig), stored(rig)) == (before, kept)
+    rig.close()
+
+
+def test_a_job_file_without_a_register_is_damaged(tmp_path: Path) -> None:
+    rig = rig_for("lasting")
+    job = left_open(rig, tmp_path)
+    now = locks(rig)
+    (folder,) = (tmp_path / "jobs").iterdir()
+    lift = json.loads((folder / PROTECTION).read_text())
+    del lift["before"]["registers"]["2"]
+    (folder / PROTECTION).write_text(json.dumps(lift))
+    error = job.resume()
+    assert isinstance(error, HwflashError)
+    assert error.code == "journal.damaged"
+    assert locks(rig) == now
     rig.close()

@@ -1,0 +1,92 @@
+"""What a write lifts of a chip's protection, as it stands in the folder of its job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hwflash.chip.protection_choice import Locks
+from hwflash.errors import ImageError
+from hwflash.units import Range
+
+#: File of a job with the protection that is to be put back.
+PROTECTION: Final = "protection.json"
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """A protection that is lifted for a while.
+
+    Attributes:
+        before: what is to be put back.
+        during: what is in force while the write goes on.
+        allow: the register bits that are changed, as a mask for each register.
+        volatile: registers are written until the supply goes away only.
+    """
+
+    before: Locks
+    during: Locks
+    allow: Mapping[int, int]
+    volatile: bool
+
+    def dump(self) -> bytes:
+        """As a file of the job's folder."""
+        found = {
+            "v": _VERSION,
+            "before": _dump(self.before),
+            "during": _dump(self.during),
+            "allow": {str(number): mask for number, mask in self.allow.items()},
+            "volatile": self.volatile,
+        }
+        return (json.dumps(found) + "\n").encode()
+
+
+def load_lift(folder: Path) -> Lift | None:
+    """What a job lifts; None when it lifts nothing.
+
+    Raises:
+        ImageError: the file is damaged (``journal.damaged``).
+    """
+    path = folder / PROTECTION
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        if found["v"] != _VERSION:
+            raise ValueError(f"version {found['v']!r}")
+        return Lift(
+            _load(found["before"]),
+            _load(found["during"]),
+            {int(number): int(mask) for number, mask in found["allow"].items()},
+            bool(found["volatile"]),
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise ImageError(
+            f"job {folder.name}: what it says of the chip's protection is damaged: {exc}",
+            code="journal.damaged",
+            path=str(path),
+        ) from exc
+
+
+def _dump(locks: Locks) -> dict[str, Any]:
+    return {
+        "registers": {str(number): value for number, value in locks.registers.items()},
+        "bpr": locks.bpr.hex() if locks.bpr is not None else None,
+        "individual": None
+        if locks.individual is None
+        else [[item.address, item.length] for item in locks.individual],
+    }
+
+
+def _load(found: Any) -> Locks:
+    return Locks(
+        {int(number): int(value) & 0xFF for number, value in found["registers"].items()},
+        None if found["bpr"] is None else bytes.fromhex(found["bpr"]),
+        None
+        if found["individual"] is None
+        else tuple(Range(int(address), int(length)) for address, length in found["individual"]),
+    )
