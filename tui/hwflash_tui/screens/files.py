@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,7 +28,7 @@ class FileScreen(ModalScreen[Path | None]):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._folder = folder.absolute() if folder.is_dir() else Path.cwd()
+        self._folder = folder.absolute() if os.path.isdir(folder) else Path.cwd()  # noqa: PTH112 - never raises
         self._items: list[Item] = []
 
     def compose(self) -> ComposeResult:
