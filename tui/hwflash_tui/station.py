@@ -216,6 +216,7 @@ class Station:
         """Do something on the programmer; the end comes as `finished`."""
         if self.busy:
             return
+        self._lay_aside()
         self.meter = Meter()
         self.log.clear()
         self.found.clear()
@@ -257,9 +258,17 @@ class Station:
             self.sight = None
             self.look()
 
+    def _lay_aside(self) -> None:
+        """Another board may be there by now, which must not show the verdict of the last one; but
+        a way on or back is kept.
+        """
+        if self.outcome is not None and not self.outcome.followups:
+            self.outcome = None
+
     def unplug(self) -> None:
         """The programmer is gone from the USB."""
         if not self.busy:
+            self._lay_aside()
             self.standing = Standing.GONE
             self.sight = None
 
@@ -320,6 +329,7 @@ class Station:
         else:
             if isinstance(end.value, Sight):
                 self.sight = end.value
+                self.outcome = None  # what is half written is in the sight
             self.standing = Standing.READY
 
     def _judge(self, end: Finished, order: Order) -> None:
