@@ -14,6 +14,7 @@ from test_bench_production import job, url
 from test_bench_screens import store_image
 from uefi.volumes import OVMF_4M, entry, some_variables, volume_bytes
 
+from hwflash.errors import ChipStateUnknown
 from hwflash.jobs.order import Order
 
 pytestmark = pytest.mark.slow
@@ -150,3 +151,21 @@ def test_a_store_that_is_broken_is_repaired(
             assert any("nothing to repair" in text for text in said)
 
     scenario(tmp_path)
+
+
+@bench_test
+async def test_a_bench_that_ends_says_what_it_left_half_written(bench: Bench) -> None:
+    """The screen is gone by then: the command says it, with its exit code."""
+    async with bench.run(bench.chip("one")):
+        station = bench.stations[0]
+        gate = Gate(station, "erase")
+        station.start(Order("write", file=bench.image("new.fd")))
+        await bench.until(lambda: station.question is not None)
+        station.answer(True)
+        await bench.until(gate.reached.is_set)
+        bench.app.leave()
+        gate.open()
+        await bench.until(lambda: not bench.app.is_running, poll=False)
+        error = bench.app.half_written
+        assert isinstance(error, ChipStateUnknown)
+        assert error.context["resume"]
