@@ -65,6 +65,7 @@ async def test_units_by_key_and_on_contact(bench: Bench) -> None:
         assert tally.done == 1
         assert "Take the board off" in bench.text
         assert "GZ-0007" in bench.text
+        assert "no number was handed out" not in bench.text, "it was, by now"
         assert serial_of(bench, 1) == b"GZ-0007".ljust(16, b"\0")
         await bench.press("t")  # each unit has a unique id of its own: the next starts by itself
         await bench.until(lambda: tally.units >= 3)

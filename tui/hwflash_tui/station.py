@@ -23,6 +23,7 @@ from hwflash.jobs.look import ChipFacts, chip_facts, half_written, likely_boards
 from hwflash.jobs.opening import Request
 from hwflash.jobs.order import Hooks, Order, OrderResult, Plan, run_order
 from hwflash.jobs.session import Session, open_session
+from hwflash.jobs.write import unfinished
 from hwflash.progress import PLAN
 from hwflash.units import Range
 from hwflash_tui.actor import DeviceActor, Finished, Question, Task, TaskContext
@@ -344,10 +345,20 @@ class Station:
         self.done = replace(self.done, wrong=outcome.wrong)
         if outcome.verdict == PASS:
             self.standing = Standing.PASSED
+            self._forget_finished()
         elif outcome.unknown:
             self.standing = Standing.UNKNOWN
         else:
             self.standing = Standing.FAILED if outcome.verdict == FAIL else Standing.STOPPED
+
+    def _forget_finished(self) -> None:
+        """The chip was looked at before the order: what it finished is not half written any more."""
+        found = self.sight.unfinished.get("resume") if self.sight is not None else None
+        if self.sight is not None and found is not None:
+            try:
+                unfinished(self.state, found.job)
+            except HwflashError:
+                self.sight = replace(self.sight, unfinished={})
 
     def help_for_trouble(self) -> str:
         """What helps against the trouble at hand."""

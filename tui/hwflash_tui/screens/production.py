@@ -247,7 +247,7 @@ class ProductionScreen(StationView):
         ):  # fmt: skip
             text.append(f"{name:>8} ", "dim")
             text.append(f"{value}\n", "bold")
-        for note in self._notes:
+        for note in self._notes if not tally.units else ():  # of numbers, before the first unit
             text.append(f"{note}\n", "dim")
         return text
 
