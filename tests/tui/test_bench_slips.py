@@ -169,3 +169,27 @@ async def test_a_bench_that_ends_says_what_it_left_half_written(bench: Bench) ->
         error = bench.app.half_written
         assert isinstance(error, ChipStateUnknown)
         assert error.context["resume"]
+
+
+@bench_test
+async def test_a_key_that_is_held_down_leaves_one_screen(bench: Bench) -> None:
+    checked = job(bench, part=SMALL)
+    async with bench.run(url(checked), job=checked):
+        tally = bench.view.tally  # type: ignore[attr-defined]
+        tally.halted = "somebody halted it"
+        await bench.press("u")
+        await bench.type("gizmo")
+        await bench.hold("enter")
+        assert bench.view.NAME == "Production", "an operator got out by Enter"
+        assert not tally.halted
+        assert not bench.current.busy, "and that Enter is no START"
+        assert bench.app.locked
+
+
+@bench_test
+async def test_a_key_that_is_held_down_opens_one_screen(bench: Bench) -> None:
+    async with bench.run(bench.chip("one", SMALL, SMALL_OLD)):
+        await bench.hold("enter")
+        assert bench.view.NAME == "Board and job"
+        await bench.press("escape")
+        assert bench.view.NAME == "Bench"

@@ -352,7 +352,7 @@ class Station:
             self.standing = Standing.FAILED if outcome.verdict == FAIL else Standing.STOPPED
 
     def _forget_finished(self) -> None:
-        """The chip was looked at before the order: what it finished is not half written any more."""
+        """The look came before the order: what that finished is not half written now."""
         found = self.sight.unfinished.get("resume") if self.sight is not None else None
         if self.sight is not None and found is not None:
             try:

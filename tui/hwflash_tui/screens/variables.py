@@ -201,7 +201,7 @@ class VariablesScreen(StationView):
     def selected(self) -> None:
         """Change it."""
         item = self._chosen
-        if item is None or self.station.busy:
+        if item is None or self.station.busy or not self.on_top:
             return
 
         def typed(found: tuple[str, str] | None) -> None:
