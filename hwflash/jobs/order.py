@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from hwflash.boards import Board, load_board
-from hwflash.errors import HwflashError, UsageError
+from hwflash.errors import HwflashError, ImageError, UsageError
 from hwflash.flash.plan import Plan
 from hwflash.jobs.opening import Request
 from hwflash.jobs.read import VerifyResult, read, verify
@@ -67,6 +69,7 @@ class Order:
         job: of ``resume``: name of the journal.
         verify_full: read back everything, not only what was touched.
         allow_voltage: the chip takes less than 3.3 V and is level-shifted.
+        sha256: of the image as the person saw it, in hex; None when nobody looked.
     """
 
     action: Action
@@ -78,6 +81,7 @@ class Order:
     job: str | None = None
     verify_full: bool = False
     allow_voltage: bool = False
+    sha256: str | None = None
 
     @property
     def selection(self) -> Selection:
@@ -133,6 +137,11 @@ def image_facts(file: Path) -> ImageFacts:
     Raises:
         ImageError: it cannot be read, or is damaged.
     """
+    with suppress(OSError):  # which load_image explains
+        if not stat.S_ISREG(file.stat().st_mode) and not file.is_dir():
+            raise ImageError(  # a pipe would be waited for, and be empty the second time
+                f"{file} is not a regular file", code="image.unreadable", file=str(file)
+            )
     image = load_image(file)
     return ImageFacts(image.size, image.sha256, image.format, image.absolute)
 
@@ -192,6 +201,7 @@ def run_order(order: Order, hooks: Hooks) -> OrderResult:
 
     Raises:
         UsageError: it lacks a file, names an unknown region, or contradicts itself.
+        ImageError: the image is not the one the person saw (``image.changed``).
         HwflashError: see the jobs it stands for, such as `hwflash.jobs.write.write`.
     """
     order.selection.check()
@@ -215,7 +225,15 @@ def run_order(order: Order, hooks: Hooks) -> OrderResult:
 def _image(order: Order) -> Image | None:
     if order.file is None or order.action not in ("write", "verify"):
         return None
-    return load_image(order.file)
+    image = load_image(order.file)
+    if order.sha256 not in (None, image.sha256):
+        raise ImageError(
+            f"{order.file} is not the file that was chosen: it has changed since",
+            code="image.changed",
+            file=str(order.file),
+            sha256=image.sha256,
+        )
+    return image
 
 
 def _request(order: Order, board: Board | None, hooks: Hooks) -> Request:

@@ -160,6 +160,17 @@ class Bench:
         await asyncio.sleep(0.02)
         await self.pilot._wait_for_screen()
 
+    async def hold(self, key: str, times: int = 4) -> None:
+        """Keys that come faster than the first one is done with."""
+        driver = self.app._driver
+        assert driver is not None
+        for _ in range(times):
+            event = events.Key(key, None)
+            event.set_sender(self.app)
+            driver.send_message(event)
+        await self.press()
+        await self.pilot.pause(0.3)
+
     async def type(self, text: str) -> None:
         await self.press(*text)
 

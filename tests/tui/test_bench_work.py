@@ -166,6 +166,9 @@ async def test_stop_and_restore_on_another_day(bench: Bench) -> None:
         await bench.agree()
         await bench.until(lambda: bench.current.outcome is not None)
         assert bench.current.outcome.verdict == PASS
+        await bench.press("escape")
+        await bench.until(lambda: "● ready" in bench.text, 5)
+        assert "half written" not in bench.text
     assert bench.content("one") == BLANK
 
 

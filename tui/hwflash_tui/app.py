@@ -16,6 +16,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from hwflash.errors import HwflashError
 from hwflash_tui.names import short_name
 from hwflash_tui.outcome import PASS
 from hwflash_tui.plug import Plugged, PlugWatch
@@ -82,6 +83,7 @@ class BenchApp(App[None]):
         #: An operator works with one job file: no way out but the one of `ProductionScreen`.
         self.locked = False
         self.looks = 0
+        self._cut_short: list[Station] = []
         self._watch = watch
         self._signals = signals
         self._job = job
@@ -239,12 +241,29 @@ class BenchApp(App[None]):
         """Stop after this block, everywhere; the application ends when every thread has."""
         if self.is_running and any(station.busy for station in self.stations):
             self.notify("Stopping after this block; then the bench ends.", timeout=60)
-        self.leaving = True
+        self._leaving()
         for station in self.stations:
             station.stop()
             station.actor.close()
         if self._watch is not None:
             self._watch.close()
+
+    def _leaving(self) -> None:
+        """Remember whose work is cut short, the first time."""
+        if not self.leaving:
+            self._cut_short = [station for station in self.stations if station.busy]
+        self.leaving = True
+
+    @property
+    def half_written(self) -> HwflashError | None:
+        """What the end of the bench left in an unknown state; to be asked when every thread has
+        ended. Nobody has seen it on the screen.
+        """
+        for station in self._cut_short:
+            station.poll()
+            if station.standing is Standing.UNKNOWN and station.trouble is not None:
+                return station.trouble
+        return None
 
     def close_threads(self) -> None:
         """Wait for every thread; however the application ended."""
@@ -266,7 +285,7 @@ class BenchApp(App[None]):
     def _end_by_signal(self, number: int, _frame: object) -> None:
         if self.leaving:
             return
-        self.leaving = True
+        self._leaving()
         for station in self.stations:
             station.actor.close()
         if self._watch is not None:
@@ -309,6 +328,9 @@ def run_bench(
         state: the state directory.
         environ: environment variables.
         job: begin with production on the first programmer.
+
+    Raises:
+        ChipStateUnknown: the end of the bench stopped a write half way.
     """
     before = logging.root.handlers
     signals = {number: signal.getsignal(number) for number in END_SIGNALS}
@@ -332,3 +354,5 @@ def run_bench(
             signal.signal(number, handler)
     if app.return_code:
         raise SystemExit(app.return_code)
+    if (error := app.half_written) is not None:
+        raise error

@@ -53,12 +53,14 @@ class JobForm:
 
     def order(self, action: Action) -> Order:
         """The order it makes."""
+        of_image = action in ("write", "verify")
         return Order(
             action,
             self.programmer,
             self.board_name,
             None if action == "erase" else self.file,
             regions=self.regions,
+            sha256=self.image.sha256 if self.image is not None and of_image else None,
         )
 
     def problem(self, action: Action) -> str:
@@ -102,9 +104,12 @@ class JobForm:
     def _target_problem(self) -> str:
         if self.file is None:
             return "Name the file to read into."
-        if not self.file.parent.is_dir():
-            return f"There is no folder {self.file.parent}."
-        return "That file exists already: name a new one." if self.file.exists() else ""
+        try:
+            if not self.file.parent.is_dir():
+                return f"There is no folder {self.file.parent}."
+            return "That file exists already: name a new one." if self.file.exists() else ""
+        except OSError as exc:  # a name that is too long, a folder that is closed to this user
+            return f"That file cannot be used: {exc.strerror}."
 
     def _image_problem(self, size: int | None) -> str:
         if self.file is None:

@@ -34,6 +34,7 @@ NEXT: Final[Mapping[str, str]] = {
     "programmer.inaccessible": "Open Doctor: this user may not use the programmer.",
     "image.smaller-than-chip": "Choose an image as large as the chip, or the region it belongs to.",
     "image.larger-than-chip": "Choose another image or another board: this one does not fit.",
+    "image.changed": "Choose the image again, and compare its digits.",
     "usage.protected-region": "Choose the regions that may be written; one of these is protected.",
     "chip.verify-failed": "Press Resume; if it fails again, take another chip.",
     "interrupted.other-plan": "Look at the store again, and at what the change takes now.",

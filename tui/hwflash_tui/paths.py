@@ -13,6 +13,16 @@ from textual.suggester import Suggester
 MOST: Final = 2000
 
 
+def typed_path(text: str) -> Path | None:
+    """The path that was typed, with ``~`` expanded where there is such a person; None for none."""
+    if not text:
+        return None
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # nobody is called that, perhaps not yet: somebody is typing
+        return Path(text)
+
+
 class PathSuggester(Suggester):
     """Completes a path; the right arrow takes it."""
 
@@ -24,8 +34,8 @@ class PathSuggester(Suggester):
         head, _, tail = value.rpartition("/")
         if not tail:
             return None
-        folder = Path(f"{head}/" if value.startswith("/") or head else ".").expanduser()
-        for entry in folder_entries(folder):
+        folder = typed_path(f"{head}/" if value.startswith("/") or head else ".")
+        for entry in folder_entries(folder or Path()):
             if entry.path.name.startswith(tail):
                 return value + entry.path.name[len(tail) :] + ("/" if entry.folder else "")
         return None

@@ -29,7 +29,7 @@ def load_recent(state: Path) -> list[Order]:
 
 def add_recent(state: Path, order: Order) -> list[Order]:
     """Put an order at the top of the list; the new list."""
-    order = replace(order, programmer=None)
+    order = replace(order, programmer=None, sha256=None)
     if order.action not in ("write", "verify"):
         return load_recent(state)
     orders = [order, *(item for item in load_recent(state) if item != order)][:MOST]

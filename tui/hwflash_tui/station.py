@@ -23,6 +23,7 @@ from hwflash.jobs.look import ChipFacts, chip_facts, half_written, likely_boards
 from hwflash.jobs.opening import Request
 from hwflash.jobs.order import Hooks, Order, OrderResult, Plan, run_order
 from hwflash.jobs.session import Session, open_session
+from hwflash.jobs.write import unfinished
 from hwflash.progress import PLAN
 from hwflash.units import Range
 from hwflash_tui.actor import DeviceActor, Finished, Question, Task, TaskContext
@@ -216,6 +217,7 @@ class Station:
         """Do something on the programmer; the end comes as `finished`."""
         if self.busy:
             return
+        self._lay_aside()
         self.meter = Meter()
         self.log.clear()
         self.found.clear()
@@ -257,9 +259,17 @@ class Station:
             self.sight = None
             self.look()
 
+    def _lay_aside(self) -> None:
+        """Another board may be there by now, which must not show the verdict of the last one; but
+        a way on or back is kept.
+        """
+        if self.outcome is not None and not self.outcome.followups:
+            self.outcome = None
+
     def unplug(self) -> None:
         """The programmer is gone from the USB."""
         if not self.busy:
+            self._lay_aside()
             self.standing = Standing.GONE
             self.sight = None
 
@@ -320,6 +330,7 @@ class Station:
         else:
             if isinstance(end.value, Sight):
                 self.sight = end.value
+                self.outcome = None  # what is half written is in the sight
             self.standing = Standing.READY
 
     def _judge(self, end: Finished, order: Order) -> None:
@@ -334,10 +345,20 @@ class Station:
         self.done = replace(self.done, wrong=outcome.wrong)
         if outcome.verdict == PASS:
             self.standing = Standing.PASSED
+            self._forget_finished()
         elif outcome.unknown:
             self.standing = Standing.UNKNOWN
         else:
             self.standing = Standing.FAILED if outcome.verdict == FAIL else Standing.STOPPED
+
+    def _forget_finished(self) -> None:
+        """The look came before the order: what that finished is not half written now."""
+        found = self.sight.unfinished.get("resume") if self.sight is not None else None
+        if self.sight is not None and found is not None:
+            try:
+                unfinished(self.state, found.job)
+            except HwflashError:
+                self.sight = replace(self.sight, unfinished={})
 
     def help_for_trouble(self) -> str:
         """What helps against the trouble at hand."""

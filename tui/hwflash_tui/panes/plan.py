@@ -11,6 +11,7 @@ from textual.widgets import Button, Input
 
 from hwflash.jobs.order import Plan
 from hwflash.units import format_seconds, format_size
+from hwflash_tui.actor import Question
 from hwflash_tui.jobform import dangers, word_to_type
 from hwflash_tui.names import about_size
 from hwflash_tui.station import Station
@@ -23,6 +24,8 @@ HASTE: Final = 0.6
 
 class PlanPane(Vertical):
     """The plan, and the question."""
+
+    _asked: Question | None = None
 
     def compose(self) -> ComposeResult:
         """Words, map, dangers, buttons."""
@@ -39,6 +42,9 @@ class PlanPane(Vertical):
         plan, order = station.plan, station.order
         if plan is None or order is None:
             return
+        if station.question is not self._asked:  # what was typed was for the plan before
+            self._asked = station.question
+            self.query_one("#typed", Input).value = ""
         self.query_one("#plan-text", Words).put(
             plan_text(station, plan, str(station.backup or "none is needed"))
         )

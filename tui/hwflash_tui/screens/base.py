@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Footer
 
@@ -18,7 +19,29 @@ if TYPE_CHECKING:
     from hwflash_tui.app import BenchApp
 
 
-class View(Screen[None]):
+Answer = TypeVar("Answer")
+
+
+class OnTop(Screen[Answer]):
+    """A screen that leaves once. Textual's `dismiss` takes away whatever lies on top: a key that is
+    held down would take the screens behind it too, and let an operator out of production.
+    """
+
+    @property
+    def on_top(self) -> bool:
+        """Whether keys are for this screen."""
+        return self.app.screen is self  # pyright: ignore[reportUnknownMemberType]
+
+    def dismiss(self, result: Answer | None = None) -> AwaitComplete:
+        """Leave; nothing when that was done already."""
+        return super().dismiss(result) if self.on_top else AwaitComplete.nothing()
+
+
+class Dialog(OnTop[Answer], ModalScreen[Answer]):
+    """The same over another screen."""
+
+
+class View(OnTop[None]):
     """A screen of the bench.
 
     Subclasses give `NAME`, `PURPOSE`, `body`, and, where there is one, `command`.

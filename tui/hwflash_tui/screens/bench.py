@@ -104,6 +104,8 @@ class BenchScreen(View):
         """Go where the station's work is."""
         station = event.station
         half = station.sight is not None and station.sight.unfinished
+        if not self.on_top:
+            return  # the key was held down: it is open already
         if station.busy and station.order is None:
             return  # it is being looked at, which takes a moment
         if station.busy or station.outcome is not None or half:

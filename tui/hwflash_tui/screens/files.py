@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,15 +10,15 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from hwflash.units import format_size
 from hwflash_tui.paths import Item, folder_entries
+from hwflash_tui.screens.base import Dialog
 
 
-class FileScreen(ModalScreen[Path | None]):
+class FileScreen(Dialog[Path | None]):
     """Enter opens a folder or takes a file; Backspace goes up."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -27,7 +28,7 @@ class FileScreen(ModalScreen[Path | None]):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self._folder = folder.absolute() if folder.is_dir() else Path.cwd()
+        self._folder = folder.absolute() if os.path.isdir(folder) else Path.cwd()  # noqa: PTH112 - never raises
         self._items: list[Item] = []
 
     def compose(self) -> ComposeResult:

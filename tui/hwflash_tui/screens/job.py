@@ -22,7 +22,7 @@ from hwflash.errors import HwflashError
 from hwflash.jobs.order import Action, ImageFacts, Order, image_facts
 from hwflash.units import format_size
 from hwflash_tui.jobform import FORCED, GUARDED, KEPT, WRITTEN, JobForm, RegionLine
-from hwflash_tui.paths import PathSuggester
+from hwflash_tui.paths import PathSuggester, typed_path
 from hwflash_tui.recent import add_recent
 from hwflash_tui.screens.base import StationView
 from hwflash_tui.screens.files import FileScreen
@@ -194,8 +194,7 @@ class JobScreen(StationView):
     @on(Input.Changed, "#file")
     def file_changed(self, event: Input.Changed) -> None:
         """Look at the image when the typing pauses."""
-        text = event.value.strip()
-        file = Path(text).expanduser() if text else None
+        file = typed_path(event.value.strip())
         self.form = replace(self.form, file=file, image=None, image_problem="")
         if self._timer is not None:
             self._timer.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import ClassVar, Final
@@ -29,6 +30,9 @@ from hwflash_tui.widgets.bars import Bar, Words
 
 UNIT: Final = "unit"
 CONTACT: Final = "contact"
+#: START counts when nobody has pressed it, and no unit has ended, for so long, in seconds: a key
+#: that is held down, or typed ahead, must not flash the same board again.
+QUIET: Final = 1.0
 
 
 class ProductionScreen(StationView):
@@ -56,6 +60,7 @@ class ProductionScreen(StationView):
         self.tally = Tally(stop) if stop is not None else Tally()
         self.auto = False
         self._notes = notes
+        self._quiet_since = float("-inf")
         self._handled: Finished | None = station.finished
 
     @property
@@ -88,10 +93,20 @@ class ProductionScreen(StationView):
         )
 
     def action_go(self) -> None:
-        """Start a unit."""
+        """START was pressed: a unit, unless that is the key of the one before."""
+        if self._quiet_for() < QUIET:
+            return
         if self.tally.halted:
             self.notify(self.tally.halted, severity="error")
             return
+        self._start()
+
+    def _quiet_for(self) -> float:
+        """Seconds since the last START, or the end of the last unit; counted anew from now."""
+        before, self._quiet_since = self._quiet_since, time.monotonic()
+        return self._quiet_since - before
+
+    def _start(self) -> None:
         unit = self.tally.units + 1
         batch, state, request = self.job, self.station.state, self._request
 
@@ -134,6 +149,7 @@ class ProductionScreen(StationView):
 
     def _go_on(self) -> None:
         self.tally.resume()
+        self._quiet_for()  # the Enter behind the name is no START
         self.refresh_view()
 
     def action_back(self) -> None:
@@ -159,12 +175,13 @@ class ProductionScreen(StationView):
             error = end.value.error
             fatal = error is not None and error.code.startswith(FATAL)
             self.tally.add(end.value, fatal)
+            self._quiet_for()
             self.bench.bell()
             if self.auto and not self.tally.halted:
                 self._await_contact()
         elif end.task.kind == CONTACT and self.auto:
             if end.error is None:
-                self.action_go()
+                self._start()
             elif not isinstance(end.error, Interrupted):
                 self.auto = False
         elif end.task.kind == UNIT and end.error is not None:
@@ -230,7 +247,7 @@ class ProductionScreen(StationView):
         ):  # fmt: skip
             text.append(f"{name:>8} ", "dim")
             text.append(f"{value}\n", "bold")
-        for note in self._notes:
+        for note in self._notes if not tally.units else ():  # of numbers, before the first unit
             text.append(f"{note}\n", "dim")
         return text
 

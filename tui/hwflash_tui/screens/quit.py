@@ -8,13 +8,13 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from hwflash_tui.screens.base import Dialog
 from hwflash_tui.station import Station
 
 
-class QuitScreen(ModalScreen[bool]):
+class QuitScreen(Dialog[bool]):
     """Yes stops after the block at work; no goes on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "no", "Go on")]

@@ -8,11 +8,12 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from hwflash_tui.screens.base import Dialog
 
-class UnlockScreen(ModalScreen[bool]):
+
+class UnlockScreen(Dialog[bool]):
     """True when the word was typed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "no", "Back")]

@@ -8,11 +8,11 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Select, Static
 
 from hwflash.errors import HwflashError
 from hwflash.jobs.store_order import KINDS, StoreOrder
+from hwflash_tui.screens.base import Dialog
 
 NAMES: Final = {
     "u8": "number, 8 bits",
@@ -25,7 +25,7 @@ NAMES: Final = {
 }
 
 
-class ValueScreen(ModalScreen[tuple[str, str] | None]):
+class ValueScreen(Dialog[tuple[str, str] | None]):
     """Returns how the value is typed, and the value; nothing is written here."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "none", "Back")]

@@ -14,6 +14,7 @@ from textual.widgets import DataTable
 
 from hwflash.jobs.store_order import Preview, StoreOrder, StoreSight, Verb, preview, read_store
 from hwflash_tui.actor import Finished, Task, TaskContext
+from hwflash_tui.outcome import PASS
 from hwflash_tui.screens.base import StationView
 from hwflash_tui.screens.preview import PreviewScreen
 from hwflash_tui.screens.value import ValueScreen
@@ -121,6 +122,12 @@ class VariablesScreen(StationView):
             self._fill(end.value)
         elif isinstance(end.value, Preview):
             self.bench.push_screen(PreviewScreen(self.station, end.value), lambda _: self._back())
+        elif (outcome := self.station.outcome) is not None and end.task.kind == "order":
+            # Somebody left the screen of the change while it was carried out.
+            kind = "information" if outcome.verdict == PASS else "error"
+            self.notify(outcome.headline, title=outcome.verdict, severity=kind, timeout=10)
+            if not outcome.unknown:
+                self.action_reload()
         elif end.error is not None and end.task.kind == PREVIEW:
             self.notify(end.error.message, title=end.error.code, severity="error", timeout=10)
 
@@ -154,8 +161,9 @@ class VariablesScreen(StationView):
             "✓ sound" if check["ok"] else f"! needs repair: {check['command'] or 'see FTW state'}"
         )
         text = Text.assemble((f"{sign}  ", "bold"))
+        kind = store["format"] or "unreadable"
         text.append(
-            f"store at 0x{store['base']:06X}, {store['format']}, {len(sight.variables)} variables; "
+            f"store at 0x{store['base']:06X}, {kind}, {len(sight.variables)} variables; "
             f"{store['used']:,} bytes used, {store['free']:,} free, {store['reclaimable']:,} dead\n"
         )
         text.append(f"FTW: {sight.ftw['text']}", "" if not sight.ftw["pending"] else "bold")
@@ -193,7 +201,7 @@ class VariablesScreen(StationView):
     def selected(self) -> None:
         """Change it."""
         item = self._chosen
-        if item is None or self.station.busy:
+        if item is None or self.station.busy or not self.on_top:
             return
 
         def typed(found: tuple[str, str] | None) -> None:
@@ -244,7 +252,8 @@ def _short(attribute: str) -> str:
 
 def _ftw_lines(sight: StoreSight) -> list[str]:
     work, spare = sight.ftw["work_space"], sight.ftw["spare"]
-    lines: list[str] = []
+    # First, as there may be room for a few lines only.
+    lines = [f"! {item['message']}" for item in sight.check["problems"]]
     if work is not None:
         lines.append(f"work space 0x{work['base']:06X}, {work['size']:,} bytes: {work['state']}")
         lines += [
@@ -253,4 +262,4 @@ def _ftw_lines(sight: StoreSight) -> list[str]:
     if spare is not None:
         lines.append(f"spare area 0x{spare['base']:06X}, {spare['size']:,} bytes: {spare['text']}")
     lines += [f"{item['firmware']}: {item['text']}" for item in sight.ftw["outlook"]]
-    return lines + [f"! {item['message']}" for item in sight.check["problems"]]
+    return lines
