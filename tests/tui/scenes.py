@@ -137,9 +137,9 @@ async def walk(size: tuple[int, int], folder: Path) -> Walk:
     async with bench.run(cut, size=size):
         await bench.press("enter")
         await bench.until(lambda: bench.view.NAME == "Board and job")
+        bench.image("gizmo.fd", old)
         await bench.press("1")
         await bench.until(lambda: bench.view.form.image is not None)
-        bench.image("gizmo.fd", old)
         await bench.press("f5")
         await bench.until(lambda: bench.view.NAME == "Work" and bench.current.question is not None)
         await bench.agree()

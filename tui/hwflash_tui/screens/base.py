@@ -37,8 +37,8 @@ class OnTop(Screen[Answer]):
         return super().dismiss(result) if self.on_top else AwaitComplete.nothing()
 
 
-class Dialog(OnTop[Answer], ModalScreen[Answer]):
-    """The same over another screen."""
+class Dialog(ModalScreen[Answer], OnTop[Answer]):
+    """The same over another screen; Textual takes the looks from the first base only."""
 
 
 class View(OnTop[None]):
