@@ -24,8 +24,8 @@ demo-tui: .venv/runtime
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo-tui.sh
 
 test: .venv/dev .venv/labgrid/ready
-	sh .ci/tools ovmf qemu-efi-aarch64 qemu-system-x86 qemu-system-arm flashrom udev tmux \
-	    openssh-server acpica-tools coreboot-utils
+	sh .ci/tools ovmf qemu-efi-aarch64 qemu-efi-arm qemu-system-x86 qemu-system-arm flashrom \
+	    udev tmux openssh-server acpica-tools coreboot-utils
 	$(BIN)/pytest -n 2
 	$(LABGRID)/pytest labgrid
 

@@ -27,7 +27,7 @@ def package() -> None:
 def file() -> Callable[[str], bytes]:
     def read(name: str) -> bytes:
         path = (AAVMF if name.startswith("AAVMF") else OVMF) / name
-        require(path.exists(), f"{path} of packages ovmf and qemu-efi-aarch64")
+        require(path.exists(), f"{path} of packages ovmf, qemu-efi-aarch64 and qemu-efi-arm")
         return path.read_bytes()
 
     return read

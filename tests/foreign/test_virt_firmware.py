@@ -52,7 +52,7 @@ def give_up(what: str) -> None:
 def template(name: str) -> bytes:
     path = SHARE / name
     if not path.exists():
-        give_up(f"{path} is missing: packages ovmf and qemu-efi-aarch64")
+        give_up(f"{path} is missing: packages ovmf, qemu-efi-aarch64 and qemu-efi-arm")
     return path.read_bytes()
 
 

@@ -49,7 +49,7 @@ def test_one_line_of_the_script_and_what_the_command_says(desk: Desk) -> None:
     assert '>       flash.write(b"x", at=0)' in answer.text
     assert "E       hwflash.errors.ChipProtected: the chip's protection covers" in answer.text
     assert "chip: nothing was changed" in section(answer.text, "hwflash: chip.protected")
-    assert "hint: `hwflash probe` shows" in section(answer.text, "hwflash: chip.protected")
+    assert "hint: `hwflash protect status` says" in section(answer.text, "hwflash: chip.protected")
     assert len(shown.splitlines()) < 30
     assert "hwflash/jobs" not in answer.text
     assert "session.require_unlocked" not in answer.text
