@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from foreign.conftest import OVMF, require
 from harness import Bench
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "layout"))
@@ -262,9 +263,8 @@ def test_gbe_slips(board: Bench, words: list[str], code: str) -> None:
 
 @pytest.mark.slow
 def test_a_volume_by_its_guid(tmp_path: Path) -> None:
-    ovmf = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
-    if not ovmf.exists():
-        pytest.skip("package ovmf")
+    ovmf = OVMF / "OVMF_CODE_4M.fd"
+    require(ovmf.exists(), "package ovmf")
     bench = Bench(tmp_path, "w25q64jv")
     content = ovmf.read_bytes().ljust(bench.size, b"\xff")
     bench.fill(content)
