@@ -72,6 +72,8 @@ class Console:
         self.terminal = self.err.isatty() and not json_lines
         self._bars = _Bars(self.err) if self.terminal else None
         self._said: dict[str, tuple[float, int]] = {}
+        #: Something that was to go to stdout could not be written, as on a full disk.
+        self.lost = False
 
     # --- what commands print --------------------------------------------------------------
 
@@ -187,7 +189,9 @@ class Console:
         except OSError as exc:
             silence(stream)
             if stream is self.out and not isinstance(exc, BrokenPipeError):
-                self.talk(f"warning: the output cannot be written: {exc.strerror}")
+                self.lost = True
+                # With --json too: who reads lines that do not come has only this.
+                self._print(f"warning: the output cannot be written: {exc.strerror}", self.err)
 
     def _json(self, kind: str, **keys: object) -> None:
         line = {"v": VERSION, "type": kind, **keys}

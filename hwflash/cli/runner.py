@@ -17,7 +17,7 @@ import click
 
 from hwflash import diagnostics
 from hwflash.cli.output import Console, silence
-from hwflash.errors import HwflashError, Interrupted
+from hwflash.errors import EnvironmentFault, HwflashError, Interrupted
 from hwflash.progress import CancelToken
 
 DEBUG: Final = "HWFLASH_DEBUG"
@@ -105,7 +105,10 @@ def _carry_out(function: Callable[..., Outcome], run: Run, options: dict[str, An
             return outcome.error.exit_code
         run.console.data(outcome.lines)
         run.console.result(outcome.exit_code, outcome.keys)
-        return outcome.exit_code
+        # An answer that nobody got is no success. What asks before it writes has written: that is
+        # one, and the codes of failures say that nothing was changed, or that nobody knows what.
+        unheard = run.console.lost and "yes" not in options
+        return EnvironmentFault.exit_code if unheard and not outcome.exit_code else outcome.exit_code
     except HwflashError as exc:
         debug_traceback()
         run.console.failure(exc)

@@ -264,7 +264,9 @@ def test_a_reader_that_leaves_does_not_stop_a_write(
     [
         "chips list | head -1",
         pytest.param("read - -p '{url}' | head -c 1", marks=pytest.mark.slow),
-        "write '{image}' -y -p '{url}' >/dev/full",
+        "write '{image}' -y -p '{url}' --json >/dev/full",
+        pytest.param("probe -p '{url}' --json >/dev/full", marks=pytest.mark.slow),
+        "chips list >/dev/full",
         pytest.param("write '{image}' -y -p '{url}' >&- 2>&-", marks=pytest.mark.slow),
         pytest.param("write '{image}' -y -p '{url}' 2>/dev/full", marks=pytest.mark.slow),
         pytest.param("read - -p '{url}' >&-", marks=pytest.mark.slow),
@@ -287,6 +289,9 @@ def test_standard_streams_that_do_not_work(small: Bench, line: str) -> None:
         assert small.content == new
     else:
         assert small.content == old
+    if ">/dev/full" in line and " 2>" not in line:
+        assert b"the output cannot be written" in done.stderr
+        assert done.returncode == (0 if line.startswith("write") else 3)
     if "&-" in line and not line.startswith("write '"):
         assert done.returncode == 2
         assert b"standard" in done.stderr
