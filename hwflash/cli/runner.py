@@ -108,7 +108,9 @@ def _carry_out(function: Callable[..., Outcome], run: Run, options: dict[str, An
         # An answer that nobody got is no success. What asks before it writes has written: that is
         # one, and the codes of failures say that nothing was changed, or that nobody knows what.
         unheard = run.console.lost and "yes" not in options
-        return EnvironmentFault.exit_code if unheard and not outcome.exit_code else outcome.exit_code
+        return (
+            EnvironmentFault.exit_code if unheard and not outcome.exit_code else outcome.exit_code
+        )
     except HwflashError as exc:
         debug_traceback()
         run.console.failure(exc)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,17 @@ def unit_details(batch: Batch, run: str, values: UnitValues, origin: str | None)
             "macs": [mac_text(address) for address in values.macs],
             "row": dict(values.row),
             "origin": origin,
-            "files": {path.name: digest for path, digest in batch.digests.items()},
+            "files": _files(batch.digests),
         }
+    }
+
+
+def _files(digests: Mapping[Path, str]) -> dict[str, str]:
+    """Digests by name of the file, or by its path where two have the same name."""
+    names = Counter(path.name for path in digests)
+    return {
+        path.name if names[path.name] == 1 else str(path): digest
+        for path, digest in digests.items()
     }
 
 

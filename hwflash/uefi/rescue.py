@@ -148,7 +148,8 @@ def _carry_out(
     """The records kept, and what was done."""
     actions: list[str] = []
     if found.recovery is not None and chosen != "fresh":
-        actions += recover(nvram).actions
+        recovery = recover(nvram)
+        actions += recovery.actions if recovery.changed else ()
     here, spare = read_copies(nvram)
     kept = found.variables if chosen == found.choice else kept_by(chosen, here, spare)
     if chosen == "keep":

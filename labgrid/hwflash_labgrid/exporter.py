@@ -7,6 +7,7 @@ the host, and says when the programmer is not there.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -67,7 +68,13 @@ class HwflashProgrammerExport(exporter.ResourceExport):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        self.local = HwflashProgrammer(None, None, **self.local_params)  # pyright: ignore[reportCallIssue]
+        try:
+            self.local = HwflashProgrammer(None, None, **self.local_params)  # pyright: ignore[reportCallIssue]
+        except TypeError as exc:
+            text = (
+                f"HwflashProgrammer takes url, board and state_dir, not {dict(self.local_params)}"
+            )
+            raise exporter.ExporterError(text) from exc
         self.data["cls"] = f"Network{self.cls}"
 
     def poll(self) -> bool:
@@ -88,4 +95,7 @@ class HwflashProgrammerExport(exporter.ResourceExport):
 def main() -> None:
     """``hwflash-labgrid-exporter``: the options are those of ``labgrid-exporter``."""
     exporter.exports["HwflashProgrammer"] = HwflashProgrammerExport
-    exporter.main()
+    try:
+        exporter.main()
+    except exporter.ExporterError as exc:
+        sys.exit(f"hwflash-labgrid-exporter: {exc}")

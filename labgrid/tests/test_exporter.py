@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from labgrid.remote.exporter import ExporterError
 
 from hwflash_labgrid.exporter import HwflashProgrammerExport, present
 
@@ -66,7 +67,10 @@ def test_a_programmer_that_goes_is_not_available(tmp_path: Path) -> None:
     assert not export.avail
 
 
-def test_a_configuration_with_an_unknown_key_is_refused() -> None:
-    entry = {"cls": "HwflashProgrammer", "params": {"uri": "sim://w25q80dv"}, "avail": False}
-    with pytest.raises(TypeError, match="uri"):
-        HwflashProgrammerExport(entry, host="alpha")
+@pytest.mark.parametrize(
+    "params", [{"uri": "sim://w25q80dv"}, {"url": 5}, {"url": "sim://w25q80dv", "clock": 1}]
+)
+def test_a_mistake_in_the_configuration_is_named(params: dict[str, object]) -> None:
+    entry = {"cls": "HwflashProgrammer", "params": params, "avail": False}
+    with pytest.raises(ExporterError, match="takes url, board and state_dir, not"):
+        HwflashProgrammerExport(entry, host="alpha", proxy="gate", proxy_required=True)
