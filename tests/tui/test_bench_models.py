@@ -273,4 +273,5 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / ".hidden").touch()
     (tmp_path / "a").mkdir()
     assert [item.path.name for item in folder_entries(tmp_path)] == ["a", "b.fd"]
-    assert folder_entries(tmp_path / "nowhere") == []
+    with pytest.raises(FileNotFoundError):
+        folder_entries(tmp_path / "nowhere")

@@ -132,6 +132,8 @@ async def test_the_cable_is_pulled(bench: Bench) -> None:
         assert bench.app.focused.id == "resume"
         await bench.press("r")
         assert "--resume" in bench.view.command
+        await bench.until(lambda: bench.current.question is not None)
+        assert "before the write that is resumed" in bench.text
         await bench.agree()
         await bench.until(lambda: bench.current.outcome is not None)
         assert bench.current.outcome.verdict == PASS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,9 +36,10 @@ class PathSuggester(Suggester):
         if not tail:
             return None
         folder = typed_path(f"{head}/" if value.startswith("/") or head else ".")
-        for entry in folder_entries(folder or Path()):
-            if entry.path.name.startswith(tail):
-                return value + entry.path.name[len(tail) :] + ("/" if entry.folder else "")
+        with suppress(OSError):  # somebody is typing: it need not be there yet
+            for entry in folder_entries(folder or Path()):
+                if entry.path.name.startswith(tail):
+                    return value + entry.path.name[len(tail) :] + ("/" if entry.folder else "")
         return None
 
 
@@ -53,20 +55,18 @@ class Item:
 def folder_entries(folder: Path) -> list[Item]:
     """What a folder holds: folders first, then files, by name; hidden ones are left out.
 
-    A folder that cannot be read is empty.
+    Raises:
+        OSError: the folder is not there, or cannot be read.
     """
     found: list[Item] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") or len(found) >= MOST:
-                    continue
-                try:
-                    is_folder = entry.is_dir()
-                    size = 0 if is_folder else entry.stat().st_size
-                except OSError:
-                    continue
-                found.append(Item(Path(entry.path), is_folder, size))
-    except OSError:
-        return []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or len(found) >= MOST:
+                continue
+            try:
+                is_folder = entry.is_dir()
+                size = 0 if is_folder else entry.stat().st_size
+            except OSError:
+                continue
+            found.append(Item(Path(entry.path), is_folder, size))
     return sorted(found, key=lambda item: (not item.folder, item.path.name.lower()))

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Input
 
-from hwflash.jobs.order import Plan
+from hwflash.jobs.order import Order, Plan
 from hwflash.units import format_seconds, format_size
 from hwflash_tui.actor import Question
 from hwflash_tui.jobform import dangers, word_to_type
@@ -45,9 +45,11 @@ class PlanPane(Vertical):
         if station.question is not self._asked:  # what was typed was for the plan before
             self._asked = station.question
             self.query_one("#typed", Input).value = ""
-        self.query_one("#plan-text", Words).put(
-            plan_text(station, plan, str(station.backup or "none is needed"))
-        )
+        text = plan_text(station, plan, _backup_words(station, order))
+        if order.sha256 is not None:
+            text.append("\nsha256 of the image: ", "dim")
+            text.append(order.sha256)
+        self.query_one("#plan-text", Words).put(text)
         self.query_one(ChipView).show(plan.size, plan, station.guarded, None)
         found = dangers(order, station.board, plan.changed)
         box, typed = self.query_one("#dangers", Words), self.query_one("#typed", Input)
@@ -61,6 +63,12 @@ class PlanPane(Vertical):
     def may_agree(self, station: Station) -> bool:
         """Whether a yes counts."""
         return station.seconds_asked >= HASTE and not self.query_one("#agree", Button).disabled
+
+
+def _backup_words(station: Station, order: Order) -> str:
+    if station.backup is None and order.action == "resume":
+        return "the one that was made before the write that is resumed"
+    return str(station.backup or "none is needed")
 
 
 def plan_text(station: Station, plan: Plan, backup: str) -> Text:

@@ -44,8 +44,13 @@ class FileScreen(Dialog[Path | None]):
 
     def _open(self, folder: Path) -> None:
         self._folder = folder
-        self._items = folder_entries(folder)
-        self.query_one("#folder", Static).update(str(folder))
+        trouble = ""
+        try:
+            self._items = folder_entries(folder)
+        except OSError as exc:
+            self._items = []
+            trouble = f"  cannot be read: {exc.strerror}"
+        self.query_one("#folder", Static).update(f"{folder}{trouble}")
         entries = self.query_one("#entries", OptionList)
         entries.clear_options()
         entries.add_option(Option(".."))
