@@ -190,15 +190,17 @@ def test_probe_read_write_verify_erase(
     image.write_bytes(before)
 
     assert f'"{name}" ({size // KIB} kB, SPI)' in flashrom.run().text
-    flashrom.ok(name, "-r", "read.bin")
-    assert (tmp_path / "read.bin").read_bytes() == before
-
+    (tmp_path / "old.bin").write_bytes(before)
+    if part == QUICK:
+        flashrom.ok(name, "-r", "read.bin")
+        assert (tmp_path / "read.bin").read_bytes() == before
     expected = next_version(before)
     (tmp_path / "new.bin").write_bytes(expected)
     flashrom.ok(name, "-N", "-l", "layout", "-i", "changed", "-w", "new.bin")
     assert flashrom.served.sim.die.content == expected
     flashrom.ok(name, "-v", "new.bin")
-    assert flashrom.run("-v", "read.bin", chip=name).code != 0
+    if part == QUICK:
+        assert flashrom.run("-v", "old.bin", chip=name).code != 0
 
     flashrom.ok(name, "-N", "-l", "layout", "-i", "erased", "-E")
     expected[ERASED[0] : sum(ERASED)] = b"\xff" * ERASED[1]
@@ -209,7 +211,7 @@ def test_probe_read_write_verify_erase(
 
 @pytest.mark.slow
 def test_whole_chip(serve: Serve, tmp_path: Path) -> None:
-    part, name = CHIPS[0]
+    part, name = "W25Q32JV", "W25Q32.V"
     flashrom = serve(part, timing="datasheet")
     size = flashrom.served.chip.size
     content = filled(size, size, seed=1)
