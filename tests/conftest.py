@@ -1,6 +1,7 @@
 """What all tests share. Its folder comes first on the path, so tests can import `support`."""
 
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -34,5 +35,10 @@ gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # `nohup` and a shell's `&` ignore these; children that are sent them would never end.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
     if "not slow" in config.option.markexpr:
         settings.load_profile("quick")
