@@ -23,10 +23,11 @@ demo-tui: .venv/runtime
 	$(BIN)/pip install --quiet --editable '.[tui]'
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh docs/demo-tui.sh
 
+# Guests and servers are waited for: two cores have time for three tests at once.
 test: .venv/dev .venv/labgrid/ready
 	sh .ci/tools ovmf qemu-efi-aarch64 qemu-efi-arm qemu-system-x86 qemu-system-arm flashrom \
 	    udev tmux openssh-server acpica-tools coreboot-utils
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3
 	$(LABGRID)/pytest labgrid
 
 quick: .venv/dev
