@@ -180,14 +180,16 @@ def test_who_goes_on(error: HwflashError, ends: bool, out: bool, out_asked: bool
 
 
 class Watcher(Silent):
-    """Does something when a programmer gets to a phase, once."""
+    """Does something when a programmer, or any of them, gets to a phase, once."""
 
-    def __init__(self, number: int, phase: str, do: Callable[[], object]) -> None:
-        self._when = number, phase
+    def __init__(self, number: int | None, phase: str, do: Callable[[], object]) -> None:
+        self._number = number
+        self._phase = phase
         self._do: Callable[[], object] | None = do
 
     def progress(self, device: Any, event: Progress, /) -> None:
-        if self._do is not None and (device.number, event.phase) == self._when:
+        here = self._number in (None, device.number) and event.phase == self._phase
+        if self._do is not None and here:
             do, self._do = self._do, None
             do()
 
@@ -248,15 +250,16 @@ def test_a_worker_that_is_killed_harms_no_other(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_stop_reaches_all(tmp_path: Path) -> None:
     running = Running(tmp_path, 2)
-    rows = running.run(Watcher(1, "erase", running.cancel.cancel))
+    rows = running.run(Watcher(None, "erase", running.cancel.cancel))
     assert len(rows) == 2
     for item in rows:
         assert item.error is not None
         assert item.error.exit_code in (6, 130)
         if item.error.exit_code == 6:
             assert item.error.context["resume"]
-    assert rows[0].error is not None
-    assert rows[0].error.context["cause"] == "interrupted"
+    # Whoever began first was stopped in the middle; the other then too, or before.
+    causes = [item.error.context.get("cause") for item in rows if item.error is not None]
+    assert "interrupted" in causes
 
 
 @pytest.mark.slow
