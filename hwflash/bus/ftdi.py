@@ -10,7 +10,8 @@ Limits: SPI mode 0, single data line, one interface (the FT232H has one).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import usb.core
@@ -67,6 +68,7 @@ class Ft232hBus:
         clock: the clock given.
         stats: what was carried so far.
         frequency: SCK in hertz, as the divisor gives it.
+        use: which pins do what.
 
     Raises:
         ProgrammerInaccessible: no permission.
@@ -89,7 +91,7 @@ class Ft232hBus:
     ) -> None:
         self._name = name
         self.clock = clock or RealClock()
-        use = pins or PinUse()
+        self.use = use = pins or PinUse()
         self._pins = use.pins()
         self._supply = pin_mask(use.power) if use.power is not None else 0
         self._let_go = idle
@@ -112,16 +114,14 @@ class Ft232hBus:
 
     def execute(self, ops: Sequence[Op], /) -> list[bytes]:
         """Carry out a batch; see `hwflash.bus.spi.SpiBus.execute`."""
-        if self._broken is not None:
-            raise self._broken
-        if self._let_go:
+        if self._let_go and self._broken is None:
             raise ProgrammerBusy(
                 f"{self._name} has let go of the chip: the board has it",
                 code="programmer.let-go",
                 device=self._name,
             )
         answers = bytearray()
-        try:
+        with self._unbroken():
             for step in self._compiler.compile(ops):
                 if isinstance(step, mpsse.Round):
                     answers += self._round(step)
@@ -129,13 +129,36 @@ class Ft232hBus:
                     answers += self._streaming(step)
                 else:
                     self.clock.sleep(step.seconds)
+        return self._deal_out(ops, bytes(answers))
+
+    def raw(self, stream: bytes, reply: int) -> bytes:
+        """Carry out MPSSE commands, whoever has the chip; the pins are then as they were before.
+
+        Args:
+            stream: commands.
+            reply: bytes that they answer, at most `FIFO`.
+
+        Raises:
+            ProgrammerLost: the programmer stopped answering.
+        """
+        with self._unbroken():
+            back = mpsse.LOOPBACK_OFF, *self._now.deselect, *self._now.high
+            self._write(stream + bytes((mpsse.SEND_IMMEDIATE, *back)), 0.0)
+            return self._collect(reply, len(stream) * 8 / self.frequency)
+
+    @contextmanager
+    def _unbroken(self) -> Generator[None]:
+        """Nothing is sent to a programmer that failed once: what it is doing is not known."""
+        if self._broken is not None:
+            raise self._broken
+        try:
+            yield
         except ProgrammerError as exc:
             self._broken = exc
             raise
         except (usb.core.USBError, FtdiError) as exc:
             self._broken = usb_error(exc, self._name)
             raise self._broken from exc
-        return self._deal_out(ops, bytes(answers))
 
     def set_frequency(self, hertz: float, /) -> None:
         """Change SCK; the divisor's next lower frequency is used.
@@ -195,14 +218,9 @@ class Ft232hBus:
 
     def _set_pins(self, pins: mpsse.Pins) -> None:
         """Set the pins as they are while nothing is carried out."""
-        if self._broken is not None:
-            raise self._broken
-        self._now = pins
-        try:
+        with self._unbroken():
+            self._now = pins
             self._write(pins.deselect + pins.high, 0.0)
-        except (usb.core.USBError, FtdiError) as exc:
-            self._broken = usb_error(exc, self._name)
-            raise self._broken from exc
 
     def close(self) -> None:
         """Deselect the chip, make every pin an input again and let the device go."""
