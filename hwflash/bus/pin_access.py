@@ -20,7 +20,7 @@ from hwflash.bus.spi import SpiBus
 
 MISO: Final = 0x04
 #: Names of the four SPI lines in the order of this programmer's pins.
-SPI: Final = ("clk", "mosi", "miso", "cs")
+SPI: Final[tuple[str, ...]] = ("clk", "mosi", "miso", "cs")
 
 Setting = tuple[int, int]
 """Levels of the outputs, and which pins are outputs: 16 bits each, ACBUS in the high byte."""
@@ -37,13 +37,17 @@ class PinAccess:
     Attributes:
         lines: the mask of each line, 16 bits, by its name: ``clk``, ``mosi``, ``miso``, ``cs``,
             and ``wp``, ``hold``, ``reset`` where a pin is wired to it.
+        supply: the mask of the pin that switches the supply, or 0.
     """
 
     def __init__(self, bus: Ft232hBus) -> None:
         self._bus = bus
         use = bus.use
         pins = use.pins()
-        self._usual = pins.value, pins.direction
+        #: The pins while the chip is deselected, and while it is selected.
+        self.usual: Setting = (pins.value, pins.direction)
+        self.selected: Setting = (pins.value & ~pins.cs, pins.direction)
+        self.supply = pin_mask(use.power) if use.power is not None else 0
         self.lines: Mapping[str, int] = {
             "clk": mpsse.SCK, "mosi": mpsse.MOSI, "miso": MISO, "cs": pins.cs,
             **{
@@ -52,11 +56,6 @@ class PinAccess:
                 if pin is not None
             },
         }  # fmt: skip
-
-    @property
-    def usual(self) -> Setting:
-        """The pins while the chip is deselected."""
-        return self._usual
 
     def levels(self, settings: Sequence[Setting]) -> list[int]:
         """Set the pins and look at all of them, one setting after the other.
@@ -76,22 +75,22 @@ class PinAccess:
             found += [answer[at] | answer[at + 1] << 8 for at in range(0, len(answer), 2)]
         return found
 
-    def exchange(self, data: bytes, *, select: bool = False, loopback: bool = False) -> bytes:
+    def exchange(
+        self, data: bytes, setting: Setting | None = None, *, loopback: bool = False
+    ) -> bytes:
         """Shift data out and in at once.
 
         Args:
             data: at most 512 bytes.
-            select: with CS# low.
+            setting: the pins meanwhile; `usual` when None.
             loopback: MISO is MOSI inside the programmer.
 
         Raises:
             ProgrammerLost: the programmer stopped answering.
         """
-        value, direction = self._usual
-        level = value & ~self.lines["cs"] if select else value
         length = len(data) - 1
         stream = bytes((mpsse.LOOPBACK_ON,)) if loopback else b""
-        stream += _set((level, direction))
+        stream += _set(setting or self.usual)
         stream += bytes((mpsse.EXCHANGE_BYTES_MSB, length & 0xFF, length >> 8)) + data
         return self._bus.raw(stream, len(data))
 
@@ -107,7 +106,7 @@ class PinAccess:
             ProgrammerLost: the programmer stopped answering.
         """
         clk, mosi, miso, cs = (roles[name] for name in SPI)
-        value, direction = self._usual
+        value, direction = self.usual
         used = clk | mosi | miso | cs
         others = direction & ~(mpsse.SCK | mpsse.MOSI | MISO | self.lines["cs"] | used)
         outputs = others | clk | mosi | cs

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from hwflash.boards import Board
+from hwflash.bus.url import parse_url
 from hwflash.chip import catalog
 from hwflash.chip.model import Chip
 from hwflash.chip.protection import ProtectionState, locked
@@ -24,12 +25,17 @@ from hwflash.flash.identify import Identity, identify
 from hwflash.flash.nor import NorFlash
 from hwflash.flash.protection import ProtectionAccess
 from hwflash.flash.steady import until_steady
-from hwflash.jobs.opening import Request, open_programmer
+from hwflash.jobs.opening import (
+    DEFAULT_FREQUENCY,
+    Request,
+    open_programmer,
+    remembered_clock,
+)
 from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.regions import chip_regions, quick_fmap, read_layout_file, volume_region
 from hwflash.layout.regions import Region, RegionMap
 from hwflash.progress import Reporter
-from hwflash.units import Range, subtract_ranges
+from hwflash.units import Range, format_hz, subtract_ranges
 
 _log = logging.getLogger(__name__)
 
@@ -255,10 +261,11 @@ def open_session(request: Request, reporter: Reporter) -> Session:
         ChipError: no chip, an unknown one, or not the one the board expects.
         UsageError: a bad URL or chip name.
     """
-    _require_board_voltage(request)
+    require_board_voltage(request)
     override = _override(request)
     programmer = open_programmer(request)
     try:
+        _tell_clock(request, programmer, reporter)
         library = catalog.load()
         identity = until_steady(
             programmer.bus,
@@ -277,6 +284,16 @@ def open_session(request: Request, reporter: Reporter) -> Session:
     except BaseException:
         programmer.release()
         raise
+
+
+def _tell_clock(request: Request, programmer: Programmer, reporter: Reporter) -> None:
+    kept = remembered_clock(request, parse_url(programmer.url))
+    if kept is not None and kept < DEFAULT_FREQUENCY:
+        hertz = programmer.bus.frequency
+        reporter.info(
+            f"SCK is {format_hz(hertz)}: the contact test found no faster one good",
+            frequency=hertz,
+        )
 
 
 def _override(request: Request) -> Chip | None:
@@ -357,8 +374,12 @@ def _require_board_chip(request: Request, identity: Identity) -> None:
         )
 
 
-def _require_board_voltage(request: Request) -> None:
-    """Before anything is driven: the board file may say that 3.3 V would harm the chip."""
+def require_board_voltage(request: Request) -> None:
+    """Before anything is driven: the board file may say that 3.3 V would harm the chip.
+
+    Raises:
+        ChipUnsupported: it does (``chip.voltage``).
+    """
     board = request.board
     if board is None or board.flash.voltage is None or request.allow_voltage:
         return

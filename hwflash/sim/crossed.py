@@ -57,6 +57,10 @@ class CrossedWiring(Wiring):
         self._stuck_high = level == "high"
         self._pull = 0xFFFF if faults.supply != "off" else 0xFFFF & ~_FOUR
         self._mastered = _mask_of(faults.master)
+        moved = any(self._home[line] != net for line, net in _LINES.items())
+        held = self._touching or self._stuck & _FOUR or faults.supply or faults.reset
+        #: The four lines are as they should be, while no other master drives them.
+        self._straight = not moved and not held
         self._cs, self._clk = True, False
         self._out: int | None = None  # what the chips drive MISO to
         self._side_band()
@@ -156,7 +160,7 @@ class CrossedWiring(Wiring):
         )
 
     def _carry(self, mosi: bytes) -> bytes:
-        if self._faults.master and not self._mastering:  # nothing else is wrong
+        if self._straight and not self._mastering:
             answer = super()._carry(mosi)
             self._out = self._driven_out()
             return answer
