@@ -31,7 +31,7 @@ def command(run: runner.Run, forget: bool, **options: Any) -> runner.Outcome:
         said = "nothing was remembered" if hertz is None else f"forgotten: {format_hz(hertz)}"
         return runner.Outcome({"forgotten": hertz}, [said])
     report = contact_test(request, run.console, run.cancel)
-    return runner.Outcome(report.as_dict(), report_lines(report), 0 if report.verdict.good else 1)
+    return runner.Outcome(report.as_dict(), report_lines(report), 0 if report.good else 1)
 
 
 def report_lines(report: ContactReport) -> list[str]:
@@ -47,10 +47,10 @@ def report_lines(report: ContactReport) -> list[str]:
         for item in report.bursts
     ]
     lines += [f"note: {note}" for note in report.notes]
-    lines.append(f"{'good' if report.verdict.good else 'BAD'}: {report.verdict.text}")
+    lines.append(f"{'good' if report.good else 'BAD'}: {report.verdict.text}")
     if report.verdict.suspects:
         lines.append(f"look at {', '.join(report.verdict.suspects)}")
-    if report.verdict.alike and not report.verdict.good:
+    if report.verdict.alike and not report.good:
         lines.append(f"looks the same: {'; '.join(report.verdict.alike)}")
     if report.limit is not None:
         lines.append(

@@ -70,6 +70,16 @@ class ContactReport:
     limit: float | None
     notes: tuple[str, ...]
 
+    @property
+    def good(self) -> bool:
+        """Nothing is wrong."""
+        return self.verdict.good
+
+    @property
+    def usable(self) -> bool:
+        """The chip can be worked with, at `limit` at most."""
+        return self.good or self.verdict.finding.startswith("clock-")
+
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON can hold it."""
         return {
@@ -196,10 +206,11 @@ class _Test:
         return strange or verdict
 
     def _strange(self, answer: bytes) -> Verdict | None:
+        if self._request.chip is not None or self._request.chip_file is not None:
+            return None  # the user knows better
         jedec_id = answer[:ID_BYTES]
-        named = self._request.chip is not None or self._request.chip_file is not None
-        known = named or bool(catalog.load().by_jedec_id(jedec_id))
-        return contact_verdict.of_identity(jedec_id, answer[ID_BYTES:], known)
+        sizes = {part.chip.size for part in catalog.load().by_jedec_id(jedec_id)}
+        return contact_verdict.of_identity(jedec_id, answer[ID_BYTES:], sizes)
 
     def _long_reads(self) -> None:
         """At the slowest and at the fastest good clock."""
@@ -290,14 +301,14 @@ def _has_pins(request: Request) -> bool:
 def _remembered(request: Request, verdict: Verdict, test: _Test) -> float | None:
     """Remember the clock to use: a bad one caps it, a good one lifts the cap."""
     key = clock_key(request)
-    before = clocks.remembered(request.environ, key)
     good = test.good
     if not good:
-        return before
+        return None
+    before = clocks.remembered(request.environ, key)
     if len(good) < len(test.contacts):  # a clock above the last one is bad
         limit: float | None = good[-1]
     elif not verdict.good:
-        return before
+        return None
     elif request.frequency is None:
         limit = None
     else:  # it was not tried any higher

@@ -6,7 +6,7 @@ lines, then who answers when, then bits. What cannot be told apart is said.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ SILENT: Final = (
     "HOLD# or RESET# low at the chip",
 )  # fmt: skip
 
-#: Third bytes of an id that are the logarithm of the size, where makers use that (64 KiB to 64 MiB).
+#: Third bytes of an id that are the logarithm of the size, with makers that do so.
 _SIZE_CODES: Final = range(0x10, 0x1B)
 
 
@@ -190,7 +190,7 @@ def of_silence(contact: Contact, pins: bool) -> Verdict:
     )  # fmt: skip
 
 
-def of_identity(jedec_id: bytes, tables: bytes, known: bool) -> Verdict | None:
+def of_identity(jedec_id: bytes, tables: bytes, sizes: Collection[int]) -> Verdict | None:
     """What is wrong with an id that is read steadily, or None.
 
     Two chips on the same lines pull low together: what is read is the AND of what they say.
@@ -198,18 +198,21 @@ def of_identity(jedec_id: bytes, tables: bytes, known: bool) -> Verdict | None:
     Args:
         jedec_id: three bytes.
         tables: the beginning of the SFDP area.
-        known: a part of the catalog has this id, or the user names the part.
+        sizes: of the parts of the catalog with this id, in bytes.
     """
     doubt = None
     if not plausible(jedec_id):
         doubt = "which no maker has"
-    elif not known:
+    else:
         try:
-            size = sfdp.parse(tables).basic.size
+            size = sfdp.parse(tables).size
         except SfdpError:
-            doubt = "which no part of the catalog has, and has no SFDP tables that can be read"
+            longer = tables[:4] == b"SFDP" and sfdp.length_needed(tables) > len(tables)
+            if not sizes and not longer:
+                doubt = "which no part of the catalog has, and has no SFDP tables that can be read"
         else:
-            if jedec_id[2] in _SIZE_CODES and 1 << jedec_id[2] != size:
+            coded = [1 << jedec_id[2]] if jedec_id[2] in _SIZE_CODES else [size]
+            if size not in (sizes or coded):
                 doubt = f"and its SFDP tables tell {format_size(size)}, which does not go together"
     if doubt is None:
         return None

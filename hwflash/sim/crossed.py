@@ -41,8 +41,8 @@ class CrossedWiring(Wiring):
         faults = self._faults
         self.plain = False
         self._home = {**_LINES, "wp": self._wp, "hold": self._hold}
-        if faults.swap:
-            one, other = faults.swap.split("-")
+        for pair in filter(None, faults.swap.split("+")):
+            one, other = pair.split("-")
             self._home[one], self._home[other] = self._home[other], self._home[one]
         self._lively = any(line in faults.swap for line in ("wp", "hold"))
         if faults.open or faults.cs:

@@ -7,7 +7,8 @@ A fault list is text: names and values, separated by commas.
 ``stuck=LINE-high|LINE-low``  that line is shorted to the supply or to ground
 ``open=LINE``                 that wire has no contact; the chip's pin rests at its pull
 ``open=miso-coupled``         the same, and the loose wire picks up what MOSI does
-``swap=LINE-LINE``            the two wires are swapped at the chip
+``swap=LINE-LINE``            the two wires are swapped at the chip; ``swap=clk-mosi+mosi-cs``
+                              swaps two, then two
 ``short=LINE-LINE``           two of the four SPI wires touch
 ``cs=floating|low``           CS# is not connected (the chip is never selected), or the chip's own
                               pin is tied low and the wire leads nowhere
@@ -52,7 +53,7 @@ class Faults:
         flip_above: SCK in hertz above which ``flip`` counts, 0 for always.
         stuck: line and level, such as ``miso-high``, or "".
         open: the line without contact, ``miso-coupled``, or "".
-        swap: two lines, such as ``mosi-miso``, or "".
+        swap: two lines, such as ``mosi-miso``, several joined by ``+``, or "".
         short: two lines, or "".
         cs: ``floating``, ``low`` or "".
         hold: ``low`` or "".
@@ -157,6 +158,15 @@ def _pair(*lines: str) -> Callable[[str], str]:
     return _word(*(f"{one}-{other}" for one in lines for other in lines if one != other))
 
 
+def _pairs(*lines: str) -> Callable[[str], str]:
+    one = _pair(*lines)
+
+    def read(text: str) -> str:
+        return "+".join(one(pair) for pair in text.split("+"))
+
+    return read
+
+
 def _name(text: str) -> str:
     if not text:
         raise ValueError("a name is missing")
@@ -173,7 +183,7 @@ _READERS: Final[dict[str, Callable[[str], object]]] = {
     "flip": _share,
     "stuck": _word(*(f"{line}-{level}" for line in _LINES for level in ("high", "low"))),
     "open": _word(*_LINES, "miso-coupled"),
-    "swap": _pair(*_LINES),
+    "swap": _pairs(*_LINES),
     "short": _pair(*_SPI),
     "cs": _word("floating", "low"),
     "hold": _word("low"),
