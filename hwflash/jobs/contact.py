@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, Final
 
 from hwflash.bus.ftdi import Ft232hBus
@@ -213,22 +214,20 @@ class _Test:
         return contact_verdict.of_identity(jedec_id, answer[ID_BYTES:], sizes)
 
     def _long_reads(self) -> None:
-        """At the slowest and at the fastest good clock."""
-        good = list(self.good)
-        for clock in dict.fromkeys((good[0], good[-1]) if good else ()):
+        """At each good clock, up to the first at which they are not."""
+        for clock in self.good:
             self._cancel.check()
             self.bus.set_frequency(clock)
             self.bursts.append(burst(self.bus))
+            if not self.bursts[-1].ok:
+                break
 
     @property
     def good(self) -> list[float]:
         """The clocks that are good, up to the first that is not."""
-        clocks_found: list[float] = []
-        for item in self.contacts:
-            if not item.ok:
-                break
-            clocks_found.append(item.frequency)
-        return clocks_found
+        short = [item.frequency for item in takewhile(lambda item: item.ok, self.contacts)]
+        bad = [item.frequency for item in self.bursts if not item.ok]
+        return [clock for clock in short if not bad or clock < bad[0]]
 
     def _add(self, contact: Contact, found: Callable[[Contact], None]) -> None:
         self.contacts.append(contact)
@@ -271,7 +270,7 @@ def contact_test(
         lines=test.lines,
         answers=test.answers,
         bursts=tuple(test.bursts),
-        limit=_remembered(request, verdict, test),
+        limit=_remembered(request, test) if verdict.finding != "strange-id" else None,
         notes=tuple(test.notes),
     )
 
@@ -298,7 +297,7 @@ def _has_pins(request: Request) -> bool:
     return text is None or parse_url(text).scheme in ("ftdi", "sim")
 
 
-def _remembered(request: Request, verdict: Verdict, test: _Test) -> float | None:
+def _remembered(request: Request, test: _Test) -> float | None:
     """Remember the clock to use: a bad one caps it, a good one lifts the cap."""
     key = clock_key(request)
     good = test.good
@@ -307,8 +306,6 @@ def _remembered(request: Request, verdict: Verdict, test: _Test) -> float | None
     before = clocks.remembered(request.environ, key)
     if len(good) < len(test.contacts):  # a clock above the last one is bad
         limit: float | None = good[-1]
-    elif not verdict.good:
-        return None
     elif request.frequency is None:
         limit = None
     else:  # it was not tried any higher

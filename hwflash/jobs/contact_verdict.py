@@ -230,7 +230,7 @@ def of_clocks(contacts: Sequence[Contact], bursts: Sequence[Burst]) -> Verdict:
     first = next((item for item in contacts if not item.ok), None)
     sagging = next((item for item in bursts if not item.ok), None)
     if sagging is not None:
-        return _supply(sagging)
+        return _supply(sagging, bursts[bursts.index(sagging) - 1] if bursts[0].ok else None)
     if first is None:
         highest = format_hz(contacts[-1].frequency)
         return Verdict(
@@ -259,13 +259,16 @@ _ADVICE: Final = {
 }
 
 
-def _supply(item: Burst) -> Verdict:
+def _supply(item: Burst, good: Burst | None) -> Verdict:
     first = min(at for at in (item.status, item.data) if at is not None)
+    where = format_hz((good or item).frequency)
+    head = f"good up to {where}; above that short" if good else f"short reads are good at {where}"
+    verb = "reads are good and long ones go wrong" if good else "and long ones go wrong"
+    work = f"work at {where}, or " if good else ""
     return _bad(
-        "supply",
-        f"short reads are good at {format_hz(item.frequency)}, long ones go wrong after {first} "
-        "bytes: probably the supply sags or GND has bad contact; put 100 nF at the chip, shorten "
-        "VCC and GND",
+        "clock-supply" if good else "supply",
+        f"{head} {verb} after {first} bytes: probably the supply sags or GND has bad contact; "
+        f"{work}put 100 nF at the chip and shorten VCC and GND",
         "VCC", "GND",
         alike=("a chip that is disturbed at random, but seldom",),
     )  # fmt: skip
