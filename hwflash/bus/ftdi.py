@@ -168,11 +168,8 @@ class Ft232hBus:
             ProgrammerLost: the programmer stopped answering.
         """
         divisor = mpsse.divisor_for(hertz)
-        try:
+        with self._unbroken():
             self._write(bytes((mpsse.SET_DIVISOR, divisor & 0xFF, divisor >> 8)), 0.0)
-        except (usb.core.USBError, FtdiError) as exc:
-            self._broken = usb_error(exc, self._name)
-            raise self._broken from exc
         self.frequency = mpsse.frequency_of(divisor)
         self._compiler = mpsse.Compiler(
             self._pins,

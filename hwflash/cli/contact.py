@@ -42,9 +42,9 @@ def report_lines(report: ContactReport) -> list[str]:
         for item in report.contacts
     ]
     lines += [
-        f"{'ok ' if item.ok else 'BAD'} {format_hz(item.frequency):>9}  "
-        f"{item.length} bytes in one go"
+        f"BAD {format_hz(item.frequency):>9}  {item.length} bytes in one go"
         for item in report.bursts
+        if not item.ok
     ]
     lines += [f"note: {note}" for note in report.notes]
     lines.append(f"{'good' if report.good else 'BAD'}: {report.verdict.text}")

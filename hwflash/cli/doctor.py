@@ -43,7 +43,8 @@ def command(run: runner.Run, install_udev: bool, bus: bool, **options: Any) -> r
         check, report = check_bus(params.request(options), run.console, run.cancel)
         checks.append(check)
         if report is not None:
-            tested, lines = {"contact": report.as_dict()}, report_lines(report)
+            tested["contact"] = report.as_dict()
+            lines = report_lines(report)
     keys = [
         {
             "name": check.name,

@@ -32,7 +32,8 @@ def command(run: runner.Run, contact: bool, **options: Any) -> runner.Outcome:
         from hwflash.jobs.contact import contact_test
 
         report = contact_test(request, run.console, run.cancel)
-        tested, lines, good = {"contact": report.as_dict()}, report_lines(report), report.good
+        tested["contact"] = report.as_dict()
+        lines, good = report_lines(report), report.good
         if not report.usable:
             return runner.Outcome(tested, lines, 1)
         if request.frequency is not None and report.limit is not None:

@@ -15,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from math import inf
 from typing import Any, Final
 
 from hwflash.bus.ftdi import Ft232hBus
 from hwflash.bus.pin_access import PinAccess, pin_access
 from hwflash.bus.url import parse_url
 from hwflash.chip import catalog
-from hwflash.errors import ChipError
+from hwflash.errors import ChipError, EnvironmentFault
 from hwflash.jobs import clocks, contact_verdict, contact_wires
 from hwflash.jobs.contact_reads import ID_BYTES, Burst, Contact, ask, burst, is_busy, judge
 from hwflash.jobs.contact_verdict import Verdict
@@ -36,7 +37,8 @@ from hwflash.jobs.opening import (
     programmer_text,
 )
 from hwflash.jobs.programmer import Programmer
-from hwflash.jobs.session import open_session, require_board_voltage
+from hwflash.jobs.session import open_session
+from hwflash.jobs.voltage import require_board_voltage, require_chip_voltage
 from hwflash.progress import CancelToken, NullReporter, Progress, Reporter
 
 #: SCK in hertz, rising; the last ones only as far as programmer and request allow.
@@ -148,7 +150,7 @@ class _Test:
             self.notes.append(
                 "another master uses this bus while the board's processor is not in reset"
             )
-        elif "reset" not in pins.lines:
+        elif "reset" not in pins.lines and self._request.board is not None:
             self.notes.append("no pin holds the board's processor in reset: not tried without it")
         bus.drive(True)
         self.answers = contact_wires.deselected(pins)
@@ -172,9 +174,18 @@ class _Test:
                 self._add(looked, found)
                 return contact_verdict.of_answers(searched)
         if not silent:
+            self._require_voltage(bytes.fromhex(looked.jedec_id))
             return None
         self._add(looked, found)
         return contact_verdict.of_silence(looked, pins is not None)
+
+    def _require_voltage(self, jedec_id: bytes) -> None:
+        """Of several parts with this id the one that takes most counts: any may be fitted."""
+        chips = [part.chip for part in catalog.load().by_jedec_id(jedec_id)]
+        if chips:
+            require_chip_voltage(
+                self._request, max(chips, key=lambda chip: chip.voltage[1] if chip.voltage else inf)
+            )
 
     def _look_at_answers(self, pins: PinAccess) -> Verdict | None:
         jedec_id = ask(self.bus)[:ID_BYTES]
@@ -250,8 +261,7 @@ def contact_test(
 
     Raises:
         ProgrammerError: no programmer, or it was lost; or the board is switched on.
-        ChipUnsupported: the board's chip takes less than the programmer drives.
-        EnvironmentFault: the clock cannot be remembered.
+        ChipUnsupported: the chip takes less than the programmer drives (``chip.voltage``).
         Interrupted: stopped; nothing is ever changed.
     """
     require_board_voltage(request)
@@ -270,7 +280,7 @@ def contact_test(
         lines=test.lines,
         answers=test.answers,
         bursts=tuple(test.bursts),
-        limit=_remembered(request, test) if verdict.finding != "strange-id" else None,
+        limit=_remembered(request, test, reporter) if verdict.finding != "strange-id" else None,
         notes=tuple(test.notes),
     )
 
@@ -297,8 +307,12 @@ def _has_pins(request: Request) -> bool:
     return text is None or parse_url(text).scheme in ("ftdi", "sim")
 
 
-def _remembered(request: Request, test: _Test) -> float | None:
-    """Remember the clock to use: a bad one caps it, a good one lifts the cap."""
+def _remembered(request: Request, test: _Test, reporter: Reporter) -> float | None:
+    """Remember the clock to use: a bad one caps it, a good one lifts the cap.
+
+    Returns:
+        The cap from now on; None as well when it could not be remembered, with a warning.
+    """
     key = clock_key(request)
     good = test.good
     if not good:
@@ -310,7 +324,11 @@ def _remembered(request: Request, test: _Test) -> float | None:
         limit = None
     else:  # it was not tried any higher
         limit = max(before, good[-1]) if before is not None else None
-    clocks.remember(request.environ, key, limit)
+    try:
+        clocks.remember(request.environ, key, limit)
+    except EnvironmentFault as error:
+        reporter.warning(f"the clock is not remembered: {error}", code=error.code)
+        return None
     return limit
 
 

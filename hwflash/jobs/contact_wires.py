@@ -4,8 +4,8 @@ Lines are watched before anything is driven. Then one line after the other is pu
 others are inputs with weak pull-ups: what follows is shorted to it, what does not move is shorted
 to a rail. Only then are transfers made.
 
-Never writes: a chip takes a write enable only from a window of exactly eight clocks. The walk makes
-fewer edges than that; every transfer here has 32 clocks or more and sends 9Fh or 55h and AAh.
+Never writes: a chip takes a write enable only from a window of exactly eight clocks. Pulling makes
+two edges on a line at most; every transfer here has 32 clocks or more and sends 9Fh or 55h and AAh.
 
 Limits: an open wire looks to the programmer as a good one does. What rises slower than in half a
 microsecond counts as low.

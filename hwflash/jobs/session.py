@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from hwflash.boards import Board
 from hwflash.bus.url import parse_url
@@ -33,15 +33,12 @@ from hwflash.jobs.opening import (
 )
 from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.regions import chip_regions, quick_fmap, read_layout_file, volume_region
+from hwflash.jobs.voltage import require_board_voltage, require_chip_voltage
 from hwflash.layout.regions import Region, RegionMap
 from hwflash.progress import Reporter
 from hwflash.units import Range, format_hz, subtract_ranges
 
 _log = logging.getLogger(__name__)
-
-#: The FT232H drives its pins at 3.3 V.
-ADAPTER_VOLTS: Final = 3.3
-VOLTAGE_TOLERANCE: Final = 0.3
 
 
 class Session:
@@ -279,7 +276,7 @@ def open_session(request: Request, reporter: Reporter) -> Session:
         )
         _report(identity, reporter)
         _require_board_chip(request, identity)
-        _require_chip_voltage(request, identity.chip)
+        require_chip_voltage(request, identity.chip)
         return Session(programmer, identity, request.board)
     except BaseException:
         programmer.release()
@@ -372,32 +369,3 @@ def _require_board_chip(request: Request, identity: Identity) -> None:
             expected=board.flash.size,
             found=identity.chip.size,
         )
-
-
-def require_board_voltage(request: Request) -> None:
-    """Before anything is driven: the board file may say that 3.3 V would harm the chip.
-
-    Raises:
-        ChipUnsupported: it does (``chip.voltage``).
-    """
-    board = request.board
-    if board is None or board.flash.voltage is None or request.allow_voltage:
-        return
-    if board.flash.voltage + VOLTAGE_TOLERANCE < ADAPTER_VOLTS:
-        raise _voltage(" or ".join(board.flash.chip) or board.name, board.flash.voltage)
-
-
-def _require_chip_voltage(request: Request, chip: Chip) -> None:
-    if chip.voltage is None or request.allow_voltage or chip.voltage[1] >= ADAPTER_VOLTS:
-        return
-    raise _voltage(chip.part, chip.voltage[1])
-
-
-def _voltage(part: str, volts: float) -> ChipUnsupported:
-    return ChipUnsupported(
-        f"{part} takes at most {volts:g} V, the adapter drives {ADAPTER_VOLTS:g} V",
-        code="chip.voltage",
-        part=part,
-        volts=volts,
-        adapter=ADAPTER_VOLTS,
-    )
