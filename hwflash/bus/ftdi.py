@@ -190,7 +190,7 @@ class Ft232hBus:
         self._let_go = False
         self._set_pins(self._pins if on else mpsse.Pins(self._pins.value, 0, self._pins.cs))
 
-    def let_go(self, *, supply: bool) -> None:
+    def let_go(self, *, supply: bool, reset: bool = False) -> None:
         """Make every pin an input but the one that switches the board's supply.
 
         The board has its chip and runs by itself, or is without supply. Nothing is carried out
@@ -198,20 +198,22 @@ class Ft232hBus:
 
         Args:
             supply: level of that pin, if there is one.
+            reset: go on holding the board's processor in reset, if a pin does.
 
         Raises:
             ProgrammerLost: the programmer stopped answering.
         """
         self._let_go = True
-        self._set_pins(self._released(supply=supply))
+        held = self.use.reset if reset else None
+        self._set_pins(self._released(supply=supply, held=pin_mask(held) if held else 0))
 
     @property
     def switches_supply(self) -> bool:
         """Whether a pin switches the board's supply."""
         return self._supply != 0
 
-    def _released(self, *, supply: bool) -> mpsse.Pins:
-        return mpsse.Pins(self._supply if supply else 0, self._supply, self._pins.cs)
+    def _released(self, *, supply: bool, held: int = 0) -> mpsse.Pins:
+        return mpsse.Pins(self._supply if supply else 0, self._supply | held, self._pins.cs)
 
     def _set_pins(self, pins: mpsse.Pins) -> None:
         """Set the pins as they are while nothing is carried out."""

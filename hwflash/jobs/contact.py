@@ -115,46 +115,56 @@ class _Test:
 
     def run(self, found: Callable[[Contact], None]) -> Verdict:
         """Every step until something is wrong."""
-        pins = pin_access(self.bus)
-        self.bus.set_frequency(min(CLOCKS[0], self.limit))
-        if pins is None:
+        bus = self.bus
+        pins = pin_access(bus)
+        bus.set_frequency(min(CLOCKS[0], self.limit))
+        if pins is None or not isinstance(bus, Ft232hBus):
             self.notes.append(
                 "this programmer carries whole transfers only: shorts, swapped wires, CS# and "
                 "other masters were not looked for"
             )
-        elif isinstance(self.bus, Ft232hBus):
-            wrong = self._look_at_lines(pins, self.bus)
-            if wrong is not None:
-                return wrong
-        wrong = self._first_look(pins, found)
-        if wrong is None and pins is not None:
-            wrong = self._look_at_answers(pins)
-        return wrong or self._at_rising_clocks(found)
+            return self._first_look(None, found) or self._at_rising_clocks(found)
+        wrong = self._look_at_lines(pins, bus) or self._first_look(pins, found)
+        return wrong or self._look_at_answers(pins, bus) or self._at_rising_clocks(found)
 
     def _look_at_lines(self, pins: PinAccess, bus: Ft232hBus) -> Verdict | None:
-        settle = self._request.board.power.settle if self._request.board is not None else 0.0
-        bus.let_go(supply=True)
-        if bus.switches_supply:
-            bus.clock.sleep(settle)
-        self.lines = contact_wires.watch(pins, bus.clock)
-        if not self.lines.moving:
-            self._cancel.check()
-            self.lines = contact_wires.pull(pins, self.lines)
+        self.lines = self._watch_and_pull(pins, bus)
         if (wrong := contact_verdict.of_lines(self.lines)) is not None:
+            bus.let_go(supply=False)
             return wrong
         for name in self.lines.weak:
             self.notes.append(
                 f"{contact_verdict.SIGNALS[name]} rests low: something pulls it down, weakly"
             )
+        board = self._request.board
         if self.lines.moving_free:
             self.notes.append(
                 "another master uses this bus while the board's processor is not in reset"
             )
-        elif "reset" not in pins.lines and self._request.board is not None:
+        elif "reset" not in pins.lines and board is not None:
             self.notes.append("no pin holds the board's processor in reset: not tried without it")
         bus.drive(True)
+        if bus.switches_supply and board is not None:
+            bus.clock.sleep(board.power.settle)
         self.answers = contact_wires.deselected(pins)
         return contact_verdict.of_answers(self.answers)
+
+    def _watch_and_pull(self, pins: PinAccess, bus: Ft232hBus) -> Lines:
+        free: tuple[str, ...] = ()
+        if self._may_run(pins, bus):
+            free = contact_wires.moving(pins, bus.clock, held=False)
+        bus.let_go(supply=True, reset=True)
+        held = contact_wires.moving(pins, bus.clock, held=True)
+        self._cancel.check()
+        lines = Lines() if held else contact_wires.pull(pins)
+        return replace(lines, moving=held, moving_free=free)
+
+    def _may_run(self, pins: PinAccess, bus: Ft232hBus) -> bool:
+        """Whether the board's processor may be let out of reset for a moment.
+
+        Not one that starts only because of this test: firmware that boots writes its variables.
+        """
+        return "reset" in pins.lines and not bus.switches_supply
 
     def _first_look(
         self, pins: PinAccess | None, found: Callable[[Contact], None]
@@ -187,15 +197,22 @@ class _Test:
                 self._request, max(chips, key=lambda chip: chip.voltage[1] if chip.voltage else inf)
             )
 
-    def _look_at_answers(self, pins: PinAccess) -> Verdict | None:
-        jedec_id = ask(self.bus)[:ID_BYTES]
-        quiet = self.lines is not None and not self.lines.moving_free
-        self.answers = contact_wires.answering(pins, jedec_id, quiet=quiet)
-        if self.answers.hold is False:
+    def _look_at_answers(self, pins: PinAccess, bus: Ft232hBus) -> Verdict | None:
+        jedec_id = ask(bus)[:ID_BYTES]
+        answers = Answers(hold=contact_wires.hold_works(pins, jedec_id))
+        if answers.hold is False:
             self.notes.append(
                 "HOLD# low does not stop the chip: no contact, or its QE bit makes it a data line"
             )
-        return contact_verdict.of_free_id(self.answers, jedec_id.hex())
+        quiet = self.lines is not None and not self.lines.moving_free
+        if quiet and self._may_run(pins, bus):
+            bus.let_go(supply=True)
+            started = contact_wires.moving(pins, bus.clock, held=False)
+            bus.drive(True)
+            if not started:
+                answers = replace(answers, free_id=contact_wires.free_id(pins))
+        self.answers = answers
+        return contact_verdict.of_free_id(answers, jedec_id.hex())
 
     def _at_rising_clocks(self, found: Callable[[Contact], None]) -> Verdict:
         tried = [clock for clock in CLOCKS if clock <= self.limit] or [self.limit]

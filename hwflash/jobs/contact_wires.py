@@ -64,35 +64,35 @@ class Lines:
         }
 
 
-def watch(pins: PinAccess, clock: Clock) -> Lines:
-    """Look at the lines while nothing is driven but supply and reset.
+def moving(pins: PinAccess, clock: Clock, *, held: bool) -> tuple[str, ...]:
+    """Lines of the four that move while nothing is driven but supply and reset.
+
+    The first that moves ends it: a board that was just switched on runs no longer than it must.
 
     Args:
-        pins: of a programmer that has let go of the chip, its supply switched on.
+        pins: of a programmer that has let go of the chip.
         clock: the bus's time.
+        held: the board's processor is held in reset, if a pin does.
     """
-    reset = pins.lines.get("reset", 0)
-    free = _moving(pins, clock, (pins.supply, pins.supply)) if reset else ()
-    moving = _moving(pins, clock, (pins.supply, pins.supply | reset))
-    return Lines(moving=moving, moving_free=free)
-
-
-def _moving(pins: PinAccess, clock: Clock, setting: Setting) -> tuple[str, ...]:
-    changed, last = 0, None
+    reset = pins.lines.get("reset", 0) if held else 0
+    setting: Setting = (pins.supply, pins.supply | reset)
     for _ in range(WATCHES):
-        for level in pins.levels([setting] * LOOKS):
-            changed |= 0 if last is None else last ^ level
-            last = level
+        first, *others = pins.levels([setting] * LOOKS)
+        changed = 0
+        for level in others:
+            changed |= level ^ first
+        found = tuple(name for name in SPI if changed & pins.lines[name])
+        if found:
+            return found
         clock.sleep(WATCH_PAUSE)
-    return tuple(name for name in SPI if changed & pins.lines[name])
+    return ()
 
 
-def pull(pins: PinAccess, watched: Lines) -> Lines:
-    """Pull one line after the other.
+def pull(pins: PinAccess) -> Lines:
+    """Pull one line after the other, while nobody else drives them.
 
     Args:
-        pins: as for `watch`.
-        watched: what that found: nobody else drives the lines.
+        pins: as for `moving`, with the processor held.
     """
     lines = {name: mask for name, mask in pins.lines.items() if name != "reset"}
     held = pins.supply | pins.lines.get("reset", 0)
@@ -116,8 +116,6 @@ def pull(pins: PinAccess, watched: Lines) -> Lines:
         and not pulled[other] & lines[one]
     )
     return Lines(
-        moving=watched.moving,
-        moving_free=watched.moving_free,
         high=tuple(name for name, mask in lines.items() if pulled[name] & mask),
         low=tuple(hard),
         weak=tuple(name for name in low_at_rest if name not in hard),
@@ -180,22 +178,19 @@ def deselected(pins: PinAccess) -> Answers:
     return Answers(without_select=driven)
 
 
-def answering(pins: PinAccess, jedec_id: bytes, *, quiet: bool) -> Answers:
-    """More about a chip that answers: HOLD#, and the board's processor out of reset.
-
-    Args:
-        pins: of the programmer.
-        jedec_id: what the chip answers.
-        quiet: nothing moved on the lines while the processor was not held in reset.
-    """
-    hold, reset = pins.lines.get("hold", 0), pins.lines.get("reset", 0)
+def hold_works(pins: PinAccess, jedec_id: bytes) -> bool | None:
+    """Whether HOLD# low silences a chip that answers; None without a pin for it."""
+    hold = pins.lines.get("hold", 0)
+    if not hold:
+        return None
     value, direction = pins.selected
-    works = free = None
-    if hold:
-        works = pins.exchange(ASK, (value & ~hold, direction))[1:] != jedec_id
-    if reset and quiet:
-        free = pins.exchange(ASK, (value, direction & ~reset))[1:].hex()
-    return Answers(hold=works, free_id=free)
+    return pins.exchange(ASK, (value & ~hold, direction))[1:] != jedec_id
+
+
+def free_id(pins: PinAccess) -> str:
+    """The id while the board's processor is not held in reset, in hex; it must be quiet."""
+    value, direction = pins.selected
+    return pins.exchange(ASK, (value, direction & ~pins.lines["reset"]))[1:].hex()
 
 
 def search(pins: PinAccess) -> Answers:

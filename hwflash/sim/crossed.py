@@ -56,7 +56,8 @@ class CrossedWiring(Wiring):
         self._stuck = {**_LINES, "wp": self._wp, "hold": self._hold}.get(line, 0)
         self._stuck_high = level == "high"
         self._pull = 0xFFFF if faults.supply != "off" else 0xFFFF & ~_FOUR
-        self._mastered = _mask_of(faults.master)
+        self._mastered = _mask_of(faults.master.removesuffix("-still"))
+        self._still = faults.master.endswith("-still")
         moved = any(self._home[line] != net for line, net in _LINES.items())
         held = self._touching or self._stuck & _FOUR or faults.supply or faults.reset
         #: The four lines are as they should be, while no other master drives them.
@@ -85,7 +86,7 @@ class CrossedWiring(Wiring):
             low, high = self._add(low, high, "miso", bool(self._out))
         if self._mastering:
             edge = int(self.die.clock.now() * _MASTER_EDGES)
-            reads = edge // _MASTER_BURST % 2 == 0
+            reads = edge // _MASTER_BURST % 2 == 0 and not self._still
             for line, level in (
                 ("cs", not reads), ("clk", reads and edge % 2 == 1), ("mosi", reads),
             ):  # fmt: skip

@@ -21,7 +21,8 @@ A fault list is text: names and values, separated by commas.
 ``ring=P``, ``ring=P@HZ``     a rising edge of CLK counts twice with probability P (above HZ only)
 ``second=PART``               a second chip hangs on the same four lines
 ``master=on|PIN``             another master drives CLK, MOSI and CS#; not while PIN (``ACBUS1``) is
-                              driven low, which holds it in reset
+                              driven low, which holds it in reset; ``PIN-still`` holds the lines
+                              at rest and does not move them
 ``engine=deaf``               the programmer's own input reads zeros, its loopback included
 ``disconnect=N``              the USB device vanishes after N transfers, control transfers included
 ``slow=P``                    this share of the page programs takes nearly the maximum time
@@ -193,7 +194,9 @@ _READERS: Final[dict[str, Callable[[str], object]]] = {
     "slip": _word("late"),
     "ring": _share,
     "second": _name,
-    "master": _word("on", *(f"ACBUS{number}" for number in range(8))),
+    "master": _word(
+        "on", *(f"ACBUS{number}{way}" for number in range(8) for way in ("", "-still"))
+    ),
     "engine": _word("deaf"),
     "disconnect": _count,
     "slow": _share,

@@ -245,31 +245,53 @@ def test_another_master_that_the_reset_pin_holds(tmp_path: Path) -> None:
     assert quiet.answers.free_id == "ef4015"
 
 
-@pytest.mark.slow
-def test_nothing_is_driven_into_a_moving_bus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[SimulatedProgrammer] = []
+def test_another_master_that_holds_the_lines_still(tmp_path: Path) -> None:
+    verdict = tried(tmp_path, "master=ACBUS1-still", BOARD).verdict
+    assert verdict.finding == "other-master"
+    assert "the id is ef4015 with the board's processor in reset and ffffff without" in verdict.text
+
+
+@pytest.fixture
+def driven(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Levels and directions that the programmer's pins were given, one after the other."""
+    found: list[tuple[int, int]] = []
     original = SimulatedProgrammer.__init__
 
     def init(sim: SimulatedProgrammer, *args, **options) -> None:
         original(sim, *args, **options)
-        made.append(sim)
-        wires, drive = sim._engine.shifter.wires, sim._engine.shifter.wires.drive
+        wires = sim._engine.shifter.wires
+        drive = wires.drive
 
-        def watched(value: int, direction: int) -> None:
-            driven.append(direction)
+        def noted(value: int, direction: int) -> None:
+            found.append((value, direction))
             drive(value, direction)
 
-        wires.drive = watched
+        wires.drive = noted
 
-    driven: list[int] = []
     monkeypatch.setattr(SimulatedProgrammer, "__init__", init)
+    return found
+
+
+def test_nothing_is_driven_into_a_moving_bus(tmp_path: Path, driven: list[tuple[int, int]]) -> None:
     assert tried(tmp_path, "master=on").verdict.finding == "other-master"
-    assert set(driven) == {0}
+    assert {direction for _, direction in driven} == {0}
     driven.clear()
     assert tried(tmp_path, "master=on", BOARD).verdict.finding == "other-master"
-    assert set(driven) == {0, 0x0200}, "the reset pin at most"
+    assert {direction for _, direction in driven} == {0, 0x0200}, "the reset pin at most"
+
+
+@pytest.mark.parametrize("faults", ["", "master=on", "open=miso"])
+def test_a_board_that_is_switched_on_by_the_test_does_not_boot(
+    tmp_path: Path, driven: list[tuple[int, int]], faults: str
+) -> None:
+    pins = Programmer(reset="ACBUS1", power="ACBUS0")
+    board = BOARD.model_copy(update={"name": "switched", "programmer": pins})
+    tried(tmp_path, faults, board)
+    on = [(value, way) for value, way in driven if value & way & 0x0100]
+    assert on
+    # The engine sets one bank after the other: the low bank alone is not a change of these two.
+    assert all(way & 0x0200 and not value & 0x0200 for value, way in on)
+    assert not driven[-1][1] & 0x0100, "off again"
 
 
 def test_a_board_that_is_on_or_takes_less_is_left_alone(tmp_path: Path) -> None:
