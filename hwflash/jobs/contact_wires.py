@@ -7,8 +7,8 @@ to a rail. Only then are transfers made.
 Never writes: a chip takes a write enable only from a window of exactly eight clocks. Pulling makes
 two edges on a line at most; every transfer here has 32 clocks or more and sends 9Fh or 55h and AAh.
 
-Limits: an open wire looks to the programmer as a good one does. What rises slower than in half a
-microsecond counts as low.
+Limits: an open wire looks to the programmer as a good one does. A touch counts when both lines pull
+each other, so a line that rises slowly after it was pulled is none.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from hwflash.chip import opcodes
 WATCHES: Final = 10
 WATCH_PAUSE: Final = 2e-3
 LOOKS: Final = 100
+#: Looks, of a microsecond each, in which a line that was pulled low may rise again.
+RISE: Final = 9
 #: A pattern that is no command of any chip, however its bits are shifted.
 PATTERN: Final = bytes((0x55, 0xAA)) * 4
 ASK: Final = bytes((opcodes.READ_JEDEC_ID, 0, 0, 0))
@@ -99,9 +101,9 @@ def pull(pins: PinAccess) -> Lines:
     idle: Setting = (pins.supply, held)
     settings = [idle]
     for mask in lines.values():
-        settings += [(pins.supply, held | mask), idle]
+        settings += [(pins.supply, held | mask)] + [idle] * RISE
     resting, *looks = pins.levels(settings)
-    pulled = dict(zip(lines, looks[::2], strict=True))
+    pulled = dict(zip(lines, looks[:: 1 + RISE], strict=True))
     low_at_rest = [name for name, mask in lines.items() if not resting & mask]
     driven = pins.levels([(pins.supply | lines[name], held | lines[name]) for name in low_at_rest])
     hard = [

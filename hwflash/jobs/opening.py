@@ -103,11 +103,12 @@ def clock_key(request: Request) -> str:
 
 
 def remembered_clock(request: Request, url: ProgrammerUrl) -> float | None:
-    """The clock in hertz that a contact test left as the highest, where it counts."""
+    """The clock in hertz that a contact test left as the highest, where it is a limit."""
     asked = request.frequency or "frequency" in url.options or request.any_clock
     if asked or not clocks.any_remembered(request.environ):
         return None
-    return clocks.remembered(request.environ, clock_key(request))
+    kept = clocks.remembered(request.environ, clock_key(request))
+    return kept if kept is not None and kept < _board_frequency(request.board) else None
 
 
 def board_key(board: Board) -> str:
@@ -209,8 +210,8 @@ def _open_bus(
 
 
 def _frequency(url: ProgrammerUrl, request: Request) -> float:
-    wanted = request.frequency or url.frequency(_board_frequency(request.board))
-    return min(wanted, remembered_clock(request, url) or wanted)
+    wanted = request.frequency or remembered_clock(request, url)
+    return wanted or url.frequency(_board_frequency(request.board))
 
 
 def _board_url(board: Board | None) -> str | None:

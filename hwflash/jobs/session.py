@@ -25,12 +25,7 @@ from hwflash.flash.identify import Identity, identify
 from hwflash.flash.nor import NorFlash
 from hwflash.flash.protection import ProtectionAccess
 from hwflash.flash.steady import until_steady
-from hwflash.jobs.opening import (
-    DEFAULT_FREQUENCY,
-    Request,
-    open_programmer,
-    remembered_clock,
-)
+from hwflash.jobs.opening import Request, open_programmer, remembered_clock
 from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.regions import chip_regions, quick_fmap, read_layout_file, volume_region
 from hwflash.jobs.voltage import require_board_voltage, require_chip_voltage
@@ -284,8 +279,7 @@ def open_session(request: Request, reporter: Reporter) -> Session:
 
 
 def _tell_clock(request: Request, programmer: Programmer, reporter: Reporter) -> None:
-    kept = remembered_clock(request, parse_url(programmer.url))
-    if kept is not None and kept < DEFAULT_FREQUENCY:
+    if remembered_clock(request, parse_url(programmer.url)) is not None:
         hertz = programmer.bus.frequency
         reporter.info(
             f"SCK is {format_hz(hertz)}: the contact test found no faster one good",
