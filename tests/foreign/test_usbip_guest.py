@@ -32,7 +32,6 @@ PATIENCE = 400.0
 #: Broken wires, and what flashrom then takes for the id.
 BROKEN = {
     "swap=mosi-miso": "id1 0xff, id2 0xffff",
-    "open=miso": "id1 0xff, id2 0xffff",
     "supply=off": "id1 0x00, id2 0x00",
 }
 
