@@ -8,9 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 from support import Notes
 
@@ -31,7 +34,8 @@ from hwflash.sim.programmer import SimulatedProgrammer
 
 PART = "w25q16jv"  # it has SFDP tables
 LINES = ("clk", "mosi", "miso", "cs")
-DOC = (Path(__file__).parents[2] / "docs" / "contact.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+DOC = (DOCS / "contact.md").read_text(encoding="utf-8")
 #: So many cases of the table belong to the quick set.
 QUICK = 7
 BOARD = Board(
@@ -97,6 +101,13 @@ TABLE = [
 ]  # fmt: skip
 
 
+@cache
+def published() -> Any:
+    """What docs/output.schema.json says of a contact test."""
+    definitions = json.loads((DOCS / "output.schema.json").read_text(encoding="utf-8"))["$defs"]
+    return jsonschema.Draft202012Validator({"$ref": "#/$defs/contact", "$defs": definitions})
+
+
 @contextmanager
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
     """Every window that a chip sees, and that nothing in them writes.
@@ -144,7 +155,7 @@ def check(
     assert f"| {verdict.text}" in DOC or "+" in faults, "docs/contact.md shows another sentence"
     if finding == "silent":
         assert verdict.alike == SILENT
-    json.dumps(report.as_dict())
+    published().validate(json.loads(json.dumps(report.as_dict())))
     return report
 
 
