@@ -18,7 +18,7 @@ class Advice:
 _WIRING: Final = "wiring or supply"
 _UNSTEADY: Final = (
     "slower clocks were tried already: shorten the wires, check ground and supply, and that the "
-    "board does not drive the bus; then `hwflash probe`"
+    "board does not drive the bus; `hwflash contact` tells which"
 )
 
 #: By error code, or by its part before the last dot.
@@ -145,7 +145,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "chip.absent": Advice(
         _WIRING,
         "check VCC, GND, CS# and MISO, and that HOLD# and WP# are high; the board itself must "
-        "not drive the bus. `hwflash probe --frequency 1M`",
+        "not drive the bus. `hwflash contact` tells which",
     ),
     "chip.unstable": Advice(_WIRING, _UNSTEADY),
     "chip.unstable-read": Advice(_WIRING, _UNSTEADY),

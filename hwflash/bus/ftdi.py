@@ -10,7 +10,8 @@ Limits: SPI mode 0, single data line, one interface (the FT232H has one).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import usb.core
@@ -67,6 +68,7 @@ class Ft232hBus:
         clock: the clock given.
         stats: what was carried so far.
         frequency: SCK in hertz, as the divisor gives it.
+        use: which pins do what.
 
     Raises:
         ProgrammerInaccessible: no permission.
@@ -89,7 +91,7 @@ class Ft232hBus:
     ) -> None:
         self._name = name
         self.clock = clock or RealClock()
-        use = pins or PinUse()
+        self.use = use = pins or PinUse()
         self._pins = use.pins()
         self._supply = pin_mask(use.power) if use.power is not None else 0
         self._let_go = idle
@@ -112,16 +114,14 @@ class Ft232hBus:
 
     def execute(self, ops: Sequence[Op], /) -> list[bytes]:
         """Carry out a batch; see `hwflash.bus.spi.SpiBus.execute`."""
-        if self._broken is not None:
-            raise self._broken
-        if self._let_go:
+        if self._let_go and self._broken is None:
             raise ProgrammerBusy(
                 f"{self._name} has let go of the chip: the board has it",
                 code="programmer.let-go",
                 device=self._name,
             )
         answers = bytearray()
-        try:
+        with self._unbroken():
             for step in self._compiler.compile(ops):
                 if isinstance(step, mpsse.Round):
                     answers += self._round(step)
@@ -129,13 +129,36 @@ class Ft232hBus:
                     answers += self._streaming(step)
                 else:
                     self.clock.sleep(step.seconds)
+        return self._deal_out(ops, bytes(answers))
+
+    def raw(self, stream: bytes, reply: int) -> bytes:
+        """Carry out MPSSE commands, whoever has the chip; the pins are then as they were before.
+
+        Args:
+            stream: commands.
+            reply: bytes that they answer, at most `FIFO`.
+
+        Raises:
+            ProgrammerLost: the programmer stopped answering.
+        """
+        with self._unbroken():
+            back = mpsse.LOOPBACK_OFF, *self._now.deselect, *self._now.high
+            self._write(stream + bytes((mpsse.SEND_IMMEDIATE, *back)), 0.0)
+            return self._collect(reply, len(stream) * 8 / self.frequency)
+
+    @contextmanager
+    def _unbroken(self) -> Generator[None]:
+        """Nothing is sent to a programmer that failed once: what it is doing is not known."""
+        if self._broken is not None:
+            raise self._broken
+        try:
+            yield
         except ProgrammerError as exc:
             self._broken = exc
             raise
         except (usb.core.USBError, FtdiError) as exc:
             self._broken = usb_error(exc, self._name)
             raise self._broken from exc
-        return self._deal_out(ops, bytes(answers))
 
     def set_frequency(self, hertz: float, /) -> None:
         """Change SCK; the divisor's next lower frequency is used.
@@ -145,11 +168,8 @@ class Ft232hBus:
             ProgrammerLost: the programmer stopped answering.
         """
         divisor = mpsse.divisor_for(hertz)
-        try:
+        with self._unbroken():
             self._write(bytes((mpsse.SET_DIVISOR, divisor & 0xFF, divisor >> 8)), 0.0)
-        except (usb.core.USBError, FtdiError) as exc:
-            self._broken = usb_error(exc, self._name)
-            raise self._broken from exc
         self.frequency = mpsse.frequency_of(divisor)
         self._compiler = mpsse.Compiler(
             self._pins,
@@ -170,7 +190,7 @@ class Ft232hBus:
         self._let_go = False
         self._set_pins(self._pins if on else mpsse.Pins(self._pins.value, 0, self._pins.cs))
 
-    def let_go(self, *, supply: bool) -> None:
+    def let_go(self, *, supply: bool, reset: bool = False) -> None:
         """Make every pin an input but the one that switches the board's supply.
 
         The board has its chip and runs by itself, or is without supply. Nothing is carried out
@@ -178,31 +198,28 @@ class Ft232hBus:
 
         Args:
             supply: level of that pin, if there is one.
+            reset: go on holding the board's processor in reset, if a pin does.
 
         Raises:
             ProgrammerLost: the programmer stopped answering.
         """
         self._let_go = True
-        self._set_pins(self._released(supply=supply))
+        held = self.use.reset if reset else None
+        self._set_pins(self._released(supply=supply, held=pin_mask(held) if held else 0))
 
     @property
     def switches_supply(self) -> bool:
         """Whether a pin switches the board's supply."""
         return self._supply != 0
 
-    def _released(self, *, supply: bool) -> mpsse.Pins:
-        return mpsse.Pins(self._supply if supply else 0, self._supply, self._pins.cs)
+    def _released(self, *, supply: bool, held: int = 0) -> mpsse.Pins:
+        return mpsse.Pins(self._supply if supply else 0, self._supply | held, self._pins.cs)
 
     def _set_pins(self, pins: mpsse.Pins) -> None:
         """Set the pins as they are while nothing is carried out."""
-        if self._broken is not None:
-            raise self._broken
-        self._now = pins
-        try:
+        with self._unbroken():
+            self._now = pins
             self._write(pins.deselect + pins.high, 0.0)
-        except (usb.core.USBError, FtdiError) as exc:
-            self._broken = usb_error(exc, self._name)
-            raise self._broken from exc
 
     def close(self) -> None:
         """Deselect the chip, make every pin an input again and let the device go."""

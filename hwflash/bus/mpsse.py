@@ -19,10 +19,12 @@ from hwflash.units import format_hz
 # AN_108 §3.3 to §3.8.
 WRITE_BYTES_FALLING_MSB: Final = 0x11
 READ_BYTES_RISING_MSB: Final = 0x20
+EXCHANGE_BYTES_MSB: Final = 0x31
 SET_LOW_PINS: Final = 0x80
 GET_LOW_PINS: Final = 0x81
 SET_HIGH_PINS: Final = 0x82
 GET_HIGH_PINS: Final = 0x83
+LOOPBACK_ON: Final = 0x84
 LOOPBACK_OFF: Final = 0x85
 SET_DIVISOR: Final = 0x86
 SEND_IMMEDIATE: Final = 0x87

@@ -17,7 +17,7 @@ from hwflash.errors import HwflashError, UsageError
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "list": ("list_", "List the programmers that are attached."),
     "probe": ("probe", "Identify the chip and show what it is and what is protected."),
-    "contact": ("contact", "Test the contact of clip and wires at rising clocks."),
+    "contact": ("contact", "Test clip and wires: shorts, swaps, supply, rising clocks."),
     "read": ("read", "Read the chip, or parts of it, into a file."),
     "write": ("write", "Write a file into the chip: back up, plan, confirm, write, verify."),
     "verify": ("verify", "Compare the chip with a file."),

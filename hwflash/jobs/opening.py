@@ -14,6 +14,7 @@ from hwflash.bus.ftdi import Ft232hBus
 from hwflash.bus.pins import PinUse
 from hwflash.bus.url import ProgrammerUrl, parse_url
 from hwflash.errors import ProgrammerAbsent, ProgrammerError
+from hwflash.jobs import clocks
 from hwflash.jobs.lock import ProgrammerLock, require_off
 from hwflash.jobs.programmer import Programmer, open_replay, open_serprog, recorded
 from hwflash.jobs.qemu_programmer import open_qemu
@@ -35,6 +36,7 @@ class Request:
         chip_file: catalog file to look it up in first.
         size: size of the chip the user insists on, in bytes.
         frequency: highest SCK in hertz, or None for the board's or the default.
+        any_clock: take no notice of the clock that a contact test found.
         allow_voltage: the user says a chip below 3.3 V is properly level-shifted.
         environ: environment variables.
     """
@@ -45,6 +47,7 @@ class Request:
     chip_file: Path | None = None
     size: int | None = None
     frequency: float | None = None
+    any_clock: bool = False
     allow_voltage: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
@@ -85,6 +88,27 @@ def programmer_key(request: Request) -> str | None:
         return None
     image = url.options.get("image")
     return f"sim-{Path(image).resolve()}" if image else None
+
+
+def clock_key(request: Request) -> str:
+    """The name under which the clock is remembered that a contact test found good.
+
+    Raises:
+        ProgrammerError: no programmer, or several.
+        UsageError: a bad URL.
+    """
+    text = programmer_text(request)
+    name = programmer_key(request) or parse_url(text if text is not None else _only_one()).lasting
+    return f"{request.board.name if request.board is not None else 'any board'} on {name}"
+
+
+def remembered_clock(request: Request, url: ProgrammerUrl) -> float | None:
+    """The clock in hertz that a contact test left as the highest, where it is a limit."""
+    asked = request.frequency or "frequency" in url.options or request.any_clock
+    if asked or not clocks.any_remembered(request.environ):
+        return None
+    kept = clocks.remembered(request.environ, clock_key(request))
+    return kept if kept is not None and kept < _board_frequency(request.board) else None
 
 
 def board_key(board: Board) -> str:
@@ -186,7 +210,8 @@ def _open_bus(
 
 
 def _frequency(url: ProgrammerUrl, request: Request) -> float:
-    return request.frequency or url.frequency(_board_frequency(request.board))
+    wanted = request.frequency or remembered_clock(request, url)
+    return wanted or url.frequency(_board_frequency(request.board))
 
 
 def _board_url(board: Board | None) -> str | None:

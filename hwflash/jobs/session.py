@@ -6,9 +6,10 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from hwflash.boards import Board
+from hwflash.bus.url import parse_url
 from hwflash.chip import catalog
 from hwflash.chip.model import Chip
 from hwflash.chip.protection import ProtectionState, locked
@@ -24,18 +25,15 @@ from hwflash.flash.identify import Identity, identify
 from hwflash.flash.nor import NorFlash
 from hwflash.flash.protection import ProtectionAccess
 from hwflash.flash.steady import until_steady
-from hwflash.jobs.opening import Request, open_programmer
+from hwflash.jobs.opening import Request, open_programmer, remembered_clock
 from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.regions import chip_regions, quick_fmap, read_layout_file, volume_region
+from hwflash.jobs.voltage import require_board_voltage, require_chip_voltage
 from hwflash.layout.regions import Region, RegionMap
 from hwflash.progress import Reporter
-from hwflash.units import Range, subtract_ranges
+from hwflash.units import Range, format_hz, subtract_ranges
 
 _log = logging.getLogger(__name__)
-
-#: The FT232H drives its pins at 3.3 V.
-ADAPTER_VOLTS: Final = 3.3
-VOLTAGE_TOLERANCE: Final = 0.3
 
 
 class Session:
@@ -255,10 +253,11 @@ def open_session(request: Request, reporter: Reporter) -> Session:
         ChipError: no chip, an unknown one, or not the one the board expects.
         UsageError: a bad URL or chip name.
     """
-    _require_board_voltage(request)
+    require_board_voltage(request)
     override = _override(request)
     programmer = open_programmer(request)
     try:
+        _tell_clock(request, programmer, reporter)
         library = catalog.load()
         identity = until_steady(
             programmer.bus,
@@ -272,11 +271,20 @@ def open_session(request: Request, reporter: Reporter) -> Session:
         )
         _report(identity, reporter)
         _require_board_chip(request, identity)
-        _require_chip_voltage(request, identity.chip)
+        require_chip_voltage(request, identity.chip)
         return Session(programmer, identity, request.board)
     except BaseException:
         programmer.release()
         raise
+
+
+def _tell_clock(request: Request, programmer: Programmer, reporter: Reporter) -> None:
+    if remembered_clock(request, parse_url(programmer.url)) is not None:
+        hertz = programmer.bus.frequency
+        reporter.info(
+            f"SCK is {format_hz(hertz)}: the contact test found no faster one good",
+            frequency=hertz,
+        )
 
 
 def _override(request: Request) -> Chip | None:
@@ -355,28 +363,3 @@ def _require_board_chip(request: Request, identity: Identity) -> None:
             expected=board.flash.size,
             found=identity.chip.size,
         )
-
-
-def _require_board_voltage(request: Request) -> None:
-    """Before anything is driven: the board file may say that 3.3 V would harm the chip."""
-    board = request.board
-    if board is None or board.flash.voltage is None or request.allow_voltage:
-        return
-    if board.flash.voltage + VOLTAGE_TOLERANCE < ADAPTER_VOLTS:
-        raise _voltage(" or ".join(board.flash.chip) or board.name, board.flash.voltage)
-
-
-def _require_chip_voltage(request: Request, chip: Chip) -> None:
-    if chip.voltage is None or request.allow_voltage or chip.voltage[1] >= ADAPTER_VOLTS:
-        return
-    raise _voltage(chip.part, chip.voltage[1])
-
-
-def _voltage(part: str, volts: float) -> ChipUnsupported:
-    return ChipUnsupported(
-        f"{part} takes at most {volts:g} V, the adapter drives {ADAPTER_VOLTS:g} V",
-        code="chip.voltage",
-        part=part,
-        volts=volts,
-        adapter=ADAPTER_VOLTS,
-    )

@@ -34,6 +34,8 @@ def simulate(
         ImageError: the image does not fit.
     """
     part = catalog.load().by_name(url.target)
+    faults = Faults.parse(url.options.get("faults", ""))
+    second = catalog.load().by_name(faults.second) if faults.second else None
     image = url.options.get("image")
     lock = None
     if image:
@@ -41,13 +43,14 @@ def simulate(
     try:
         simulated = SimulatedProgrammer(
             part.chip,
-            sfdp=dumps.load(part.sfdp_dump).sfdp if part.sfdp_dump else None,
+            sfdp=_sfdp(part),
             image=Path(image) if image else None,
             seed=url.integer("seed", 0, 0, 1 << 32),
             timing=cast("Timing", url.choice("timing", "typical", get_args(Timing))),
             power_cut=url.integer("power_cut", 0, 1, 1 << 32) or None,
             wp=url.integer("wp", 1, 0, 1),
-            faults=Faults.parse(url.options.get("faults", "")),
+            faults=faults,
+            second=(second.chip, _sfdp(second)) if second is not None else None,
         )
     except BaseException:
         if lock is not None:
@@ -62,3 +65,7 @@ def simulate(
                 lock.release()
 
     return simulated, release
+
+
+def _sfdp(part: catalog.Part) -> bytes | None:
+    return dumps.load(part.sfdp_dump).sfdp if part.sfdp_dump else None

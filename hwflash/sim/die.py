@@ -113,6 +113,12 @@ class NorDie(DieCore):
         self._fetch()
         return self._bits_out >> 7 - self._bits & 1
 
+    @property
+    def driving(self) -> bool:
+        """Whether the chip drives MISO; else the line is left alone."""
+        listens = self.selected and self.powered and self.hold and not self._in_reset
+        return listens and self._stream is not None
+
     def deselect(self) -> None:
         """CS# goes high: a complete command is carried out now."""
         if not self.selected:

@@ -19,6 +19,7 @@ import usb.util
 
 from hwflash.chip.model import Chip
 from hwflash.sim.clock import VirtualClock
+from hwflash.sim.crossed import CrossedWiring, crosses
 from hwflash.sim.die import NorDie
 from hwflash.sim.die_timing import Timing
 from hwflash.sim.faults import NO_FAULTS, Faults
@@ -56,6 +57,7 @@ class SimulatedProgrammer:
         unique_id: answer to 4Bh; None draws one for makers that have the command.
         serial: USB serial number; "" is a device without one.
         pins: which programmer pins drive WP#, HOLD#, RESET# and the supply.
+        second: another chip on the same lines and the bytes it answers to 5Ah, or None.
 
     Attributes:
         clock: the time the host lives in.
@@ -80,6 +82,7 @@ class SimulatedProgrammer:
         unique_id: bytes | None = None,
         serial: str = "",
         pins: PinMap = PinMap(),  # noqa: B008 - a frozen value
+        second: tuple[Chip, bytes | None] | None = None,
     ) -> None:
         self.chip = chip
         self.clock = VirtualClock()
@@ -93,7 +96,9 @@ class SimulatedProgrammer:
         )  # fmt: skip
         if image is not None:
             load_state(image, self._die)
-        self._engine = Mpsse(Wiring(self._die, pins, wp, faults, seed))
+        other = None if second is None else NorDie(*second, time, seed=seed + 1)
+        wires = CrossedWiring if crosses(faults) else Wiring
+        self._engine = Mpsse(wires(self._die, pins, wp, faults, seed, other))
         time.engine = self._engine
         self.backend = SimulatedUsb(Ft232h(self._engine, self.clock), serial, faults)
         self._die.on_power_cut = self._power_lost

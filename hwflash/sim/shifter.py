@@ -56,7 +56,7 @@ class Shifter:
         self._direction = self._direction & other | direction << shift
         self._last_bit = self._value >> 1 & 1
         self.wires.drive(self._value, self._direction)
-        if rising and self.wires.die.selected:
+        if rising and self.wires.die.selected and not self.wires.bitwise:
             self.wires.exchange_bits(self._mosi(), 1)  # a clock made by hand
 
     def run(self, opcode: int, data: bytes, count: int) -> bytes:
@@ -75,12 +75,12 @@ class Shifter:
         if not self._direction & SCK:
             answer = wires.disturb(b"\xff" * count)
         else:
-            answer = wires.die.exchange(sent)
-            if not wires.plain:
-                answer = wires.disturb(answer)
+            answer = wires.die.exchange(sent) if wires.plain else wires.exchange(sent)
             if self._direction & CS and not self._value & CS:
                 self.clocked += count
-        if self.loopback:
+        if wires.deaf:
+            answer = bytes(count)
+        elif self.loopback:
             answer = data
         elif opcode & _READ_FALLING and self._value & SCK:
             answer = _late(answer, 1)
@@ -100,6 +100,8 @@ class Shifter:
         answer = (1 << count) - 1
         if self._direction & SCK:
             answer = self.wires.exchange_bits(sent, count)
+        if self.wires.deaf:
+            return 0
         if self.loopback:
             return data
         if opcode & _READ_FALLING and self._value & SCK:
@@ -108,13 +110,14 @@ class Shifter:
 
     def idle(self, count: int) -> None:
         """``count`` clocks without data; a selected chip takes them all the same."""
-        if not (self.wires.die.selected and self._direction & SCK):
+        wires = self.wires
+        if not (self._direction & SCK and (wires.die.selected or wires.bitwise)):
             return
         level = self._mosi()
-        self.wires.exchange((b"\xff" if level else b"\x00") * (count // 8))
+        wires.exchange((b"\xff" if level else b"\x00") * (count // 8))
         rest = count % 8
         if rest:
-            self.wires.exchange_bits(-level & (1 << rest) - 1, rest)
+            wires.exchange_bits(-level & (1 << rest) - 1, rest)
 
     def _mosi(self) -> int:
         """The level MOSI rests at."""

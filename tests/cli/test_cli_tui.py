@@ -1,4 +1,4 @@
-"""``hwflash tui`` before it takes the screen, and ``hwflash contact``."""
+"""``hwflash tui`` before it takes the screen."""
 
 from __future__ import annotations
 
@@ -32,18 +32,3 @@ def test_it_needs_a_terminal_and_a_good_url(bench: Bench) -> None:
     answer = bench.run("tui", "--job", bench.file("job.toml", "[job]\nname = 3\n"))
     assert answer.code == 7
     assert "job.faults" in answer.err
-
-
-def test_contact(bench: Bench) -> None:
-    answer = bench.json("contact", "-p", bench.url())
-    assert answer.code == 0, answer.out
-    assert {item["finding"] for item in answer.result["clocks"]} == {"good"}
-    answer = bench.json("contact", "-p", bench.url(faults="stuck=miso-low"))
-    assert answer.code == 1
-    assert answer.result["suspects"][0] == "DO"
-    answer = bench.run("contact", "-p", bench.url(faults="flip=0.001@12M"), "-f", "10M")
-    assert answer.code == 0, answer.err
-    assert "good at every clock" in answer.out
-    answer = bench.run("contact", "-p", bench.url(faults="flip=0.001@12M"))
-    assert answer.code == 1
-    assert "BAD" in answer.out

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +29,16 @@ HWFLASH = [sys.executable, "-c", "from hwflash.cli.main import main; main()"]
 SIZE = 1 << 20
 #: Seconds; a healthy run takes about 25, most of it QEMU without hardware support.
 PATIENCE = 400.0
+#: Broken wires, and what flashrom then takes for the id.
+BROKEN = {
+    "swap=mosi-miso": "id1 0xff, id2 0xffff",
+    "supply=off": "id1 0x00, id2 0x00",
+}
 
 SCRIPT = """
 step() { echo "== $1"; shift; "$@"; echo "rc $? at $(cut -d' ' -f1 /proc/uptime)"; }
-usbip_() { usbip --tcp-port PORT "$@"; }
+port=PORT
+usbip_() { usbip --tcp-port $port "$@"; }
 there() { cat /sys/bus/usb/devices/*/idProduct | grep -q 6014; }
 wait_for() { for n in $(seq 100); do "$@" && return 0; sleep 0.1; done; return 1; }
 rom() { timeout 120 flashrom -p ft2232_spi:type=232H -c W25Q80.V "$@"; }
@@ -55,6 +61,12 @@ step detach usbip_ detach -p 0
 step attach-again wait_for usbip_ attach -r 10.0.2.2 -b 1-1
 step there-again wait_for there
 step probe-again rom
+for port in WIRES; do
+usbip_ detach -p 0
+step attach-$port wait_for usbip_ attach -r 10.0.2.2 -b 1-1
+step there-$port wait_for there
+step probe-$port rom -V
+done
 step kernel dmesg
 """
 
@@ -122,8 +134,18 @@ def test_flashrom_in_a_linux_guest(tmp_path: Path, qemu: str) -> None:
     image = pattern(SIZE // 2, 1) + pattern(SIZE // 4, 2) + b"\xff" * (SIZE // 4)
     other = image[:-1] + b"\x00"
 
-    with serving(f"sim://w25q80dv?image={chip}&seed=5", tmp_path / "state") as server:
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            serving(f"sim://w25q80dv?image={chip}&seed=5", tmp_path / "state")
+        )
+        wires = {
+            fault: stack.enter_context(
+                serving(f"sim://w25q80dv?faults={fault}", tmp_path / fault)
+            ).port
+            for fault in BROKEN
+        }
         script = SCRIPT.replace("PORT", str(server.port))
+        script = script.replace("WIRES", " ".join(map(str, wires.values())))
         root = tmp_path / "root.cpio"
         files = {"image.bin": image, "other.bin": other}
         root.write_bytes(linux_guest.initramfs(script, files, {"flashrom": Path(flashrom)}))
@@ -133,7 +155,12 @@ def test_flashrom_in_a_linux_guest(tmp_path: Path, qemu: str) -> None:
     done = steps(console)
     failed = {name for name, step in done.items() if step.code}
     # busybox's timeout ends `cat` with SIGTERM: 128 + 15.
-    assert failed == {"attach-busy", "attach-other", "verify-other", "listen"}, console
+    unseen = {f"probe-{port}" for port in wires.values()}
+    assert failed == {"attach-busy", "attach-other", "verify-other", "listen", *unseen}, console
+    for fault, seen in BROKEN.items():
+        said = done[f"probe-{wires[fault]}"].text
+        assert f"compare_id: {seen}" in said, said
+        assert "No EEPROM/flash device found." in said
     assert done["listen"].code == 143
     assert re.search(r"1-1: .*\(0403:6014\)", done["list"].text)
     assert "Device busy" in done["attach-busy"].text

@@ -32,7 +32,7 @@ async def test_contact(bench: Bench) -> None:
     said = [
         ("✓ good: the contact is good at every clock", ""),
         ("✗ bad: good up to 10 MHz", "!   AD2    DO"),
-        ("✗ bad: only ones", "!   AD3   CS#"),
+        ("✗ bad: only ones, and no line is shorted: nobody drives MISO", "!   AD3   CS#"),
     ]
     async with bench.run(*urls):
         for station, (verdict, wire) in zip(bench.stations, said, strict=True):

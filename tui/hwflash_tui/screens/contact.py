@@ -1,4 +1,4 @@
-"""Contact test: id and SFDP at rising clocks, with the reason, and the wires."""
+"""Contact test: one sentence, id and SFDP at rising clocks, and the wires to look at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widget import Widget
 
-from hwflash.jobs.contact import Contact, contact_test, suspects, verdict
+from hwflash.jobs.contact import ContactReport, contact_test
+from hwflash.jobs.contact_reads import Contact
 from hwflash.jobs.opening import Request
 from hwflash.units import format_hz
 from hwflash_tui.actor import Task, TaskContext
@@ -27,9 +28,10 @@ class ContactScreen(StationView):
 
     NAME = "Contact test"
     PURPOSE = (
-        "Reads the chip's id and SFDP tables again and again, at one clock after the other. Good "
-        "says 'good' and is green; bad says why. The wires to look at are marked with ! in the "
-        "drawing. Nothing is changed on the chip."
+        "Watches and pulls the lines, then reads the chip's id and SFDP tables again and again, at "
+        "one clock after the other. Good says 'good' and is green; bad says why, and what to "
+        "change. The wires to look at are marked with ! in the drawing. Nothing is changed on the "
+        "chip."
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "test", "Test again"),
@@ -57,7 +59,7 @@ class ContactScreen(StationView):
         """Test the contact, if nobody is at work."""
         url, environ, board = self.station.url, self.station.environ, self.station.board
 
-        def work(task: TaskContext) -> list[Contact]:
+        def work(task: TaskContext) -> ContactReport:
             request = Request(programmer=url, board=board, environ=environ)
             return contact_test(request, task.mailbox, task.cancel, task.mailbox.post)
 
@@ -72,11 +74,17 @@ class ContactScreen(StationView):
         station = self.station
         found = [item for item in station.found if isinstance(item, Contact)]
         self.query_one(Bar).show(station.reading)
-        self.query_one("#contact-verdict", Words).put(self._verdict(found))
-        clocks = Text("\n").join(_line(item) for item in found)
+        self.query_one("#contact-verdict", Words).put(self._verdict())
+        report = self._report
+        lines = [_line(item) for item in found]
+        if report is not None:
+            lines += [Text(f"note: {note}", "dim") for note in report.notes]
+            if report.usable and report.limit is not None:
+                lines.append(Text(f"used from now on: {format_hz(report.limit)} at most"))
+        clocks = Text("\n").join(lines)
         self.query_one("#clocks", Words).put(clocks)
         wires = Text()
-        for row in draw(station.board, suspects(found)):
+        for row in draw(station.board, report.verdict.suspects if report else ()):
             wires.append(f"{row.text}\n", "bold" if row.suspect else "")
         if station.board is not None:
             wires.append(
@@ -86,14 +94,24 @@ class ContactScreen(StationView):
             wires.append("\nAs an FT232H is usually wired. AD0 is ADBUS0, on some boards D0.")
         self.query_one("#wires", Words).put(wires)
 
-    def _verdict(self, found: list[Contact]) -> Text:
+    @property
+    def _report(self) -> ContactReport | None:
+        """What the last test found, when it is over."""
+        task = self.station.finished if not self.station.busy else None
+        return task.value if task is not None and isinstance(task.value, ContactReport) else None
+
+    def _verdict(self) -> Text:
         station = self.station
         if station.busy:
             return Text("… testing", "bold")
         if station.trouble is not None and station.finished is not None:
             return Text(f"✗ {station.trouble.message}. {station.help_for_trouble()}", f"bold {BAD}")
-        good, text = verdict(found)
-        return Text(f"{'✓ good' if good else '✗ bad'}: {text}", f"bold {GOOD if good else BAD}")
+        if (report := self._report) is None:
+            return Text("… testing", "bold")
+        return Text(
+            f"{'✓ good' if report.good else '✗ bad'}: {report.verdict.text}",
+            f"bold {GOOD if report.good else BAD}",
+        )
 
 
 def _line(item: Contact) -> Text:
