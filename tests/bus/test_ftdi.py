@@ -136,6 +136,7 @@ def test_waits_really_pass_between_two_windows(rig: RigFactory) -> None:
             assert answers[-1] == b"\x00", "the program time of 0.4 ms is over"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latency", [1, 16, 255])
 @pytest.mark.parametrize("frequency", [1e3, 20e3, 100e3, 260e3, 5e6])
 def test_slow_clocks_do_not_count_as_lost(rig: RigFactory, frequency: float, latency: int) -> None:

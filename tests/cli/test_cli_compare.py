@@ -107,6 +107,7 @@ def test_a_part_and_a_whole_image(bench: Bench):
     assert answer.out.splitlines()[-1] == "equal: no byte differs in what both have"
 
 
+@pytest.mark.slow
 def test_the_page(bench: Bench):
     page = bench.folder / "page.html"
     answer = bench.run("compare", *files(bench), "--html", page)

@@ -137,6 +137,7 @@ def test_what_verifies_wrong_is_written_again(small: Bench) -> None:
     assert any(line["type"] == "warning" for line in answer.lines)
 
 
+@pytest.mark.slow
 def test_bits_that_flip_while_verifying_do_not_pass_silently(small: Bench) -> None:
     """Reads agree by luck, verification does not: then the chip's state is not known."""
     image = prepare(small)

@@ -110,6 +110,7 @@ def test_a_write_that_is_cut_and_resumed(bench: Bench) -> None:
     assert entry(bench)["kind"] == "restore"
 
 
+@pytest.mark.slow
 def test_a_resume_by_the_journal_of_an_older_version(bench: Bench) -> None:
     bench.fill(1)
     image = bench.file("n.bin", pattern(bench.size, 2))

@@ -386,6 +386,7 @@ def test_wiring(bench: Bench, faults: str, code: str | None) -> None:
     assert "wiring" in error["blame"]
 
 
+@pytest.mark.slow
 def test_a_few_flipped_bits_stop_a_write(bench: Bench) -> None:
     bench.fill(1)
     image = bench.file("x.bin", pattern(bench.size, 2))
@@ -437,6 +438,7 @@ class Contradicting(Catalog):
         return tuple(Part(resize(part.chip, 2 * part.chip.size)) for part in found)
 
 
+@pytest.mark.slow
 def test_sfdp_against_the_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(tmp_path, "w25q80bl")
     old = bench.fill(1)

@@ -57,6 +57,7 @@ def test_the_management_engine_is_refused_and_then_allowed(board: Bench, flash: 
     assert board.content == changed(flash, ME.start + 100, BIOS.start + 100)
 
 
+@pytest.mark.slow
 def test_a_layout_file_does_not_open_what_the_chip_protects(board: Bench, flash: bytes) -> None:
     """It says where names are; it cannot say that the management engine may be written."""
     me = f"{ME.start:08x}:{ME.stop - 1:08x} engine\n"
@@ -147,6 +148,7 @@ def test_layout_prints_and_saves(board: Bench) -> None:
     assert "host may read fd bios gbe; may write bios gbe" in text
 
 
+@pytest.mark.slow
 def test_a_region_is_not_cut_from_an_image_that_has_it_elsewhere(
     board: Bench, flash: bytes
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from harness import HWFLASH, Bench, serving, stop, validator
 
 
+@pytest.mark.slow
 def test_json_lines(bench: Bench) -> None:
     with serving("serprog", "-p", "sim://w25q80", "--listen", "127.0.0.1:0", "--json") as (
         process,
@@ -40,6 +41,7 @@ def test_json_lines(bench: Bench) -> None:
         socket.create_connection(("127.0.0.1", port), timeout=1)
 
 
+@pytest.mark.slow
 def test_what_is_written_through_it_is_on_the_chip(bench: Bench) -> None:
     bench.fill(3)
     data = bench.file("data", b"through the wire" * 300)
@@ -53,6 +55,7 @@ def test_what_is_written_through_it_is_on_the_chip(bench: Bench) -> None:
     assert bench.content[0x4321 : 0x4321 + 4800] == b"through the wire" * 300
 
 
+@pytest.mark.slow
 def test_pty(bench: Bench) -> None:
     with serving("serprog", "-p", "sim://w25q80", "--pty") as (process, lines):
         url = lines[-1].strip()
@@ -63,6 +66,7 @@ def test_pty(bench: Bench) -> None:
     assert not node.exists()
 
 
+@pytest.mark.slow
 def test_an_open_address_is_warned_of() -> None:
     with serving("serprog", "-p", "sim://w25q80", "--listen", "0.0.0.0:0", "--json") as (
         process,

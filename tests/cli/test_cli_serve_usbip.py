@@ -42,6 +42,7 @@ def test_json_lines(bench: Bench) -> None:
         socket.create_connection(("127.0.0.1", port), timeout=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_a_client_programs_is_in_the_image(bench: Bench, number: int) -> None:
     bench.fill(b"\xff" * bench.size)
@@ -62,6 +63,7 @@ def test_what_a_client_programs_is_in_the_image(bench: Bench, number: int) -> No
     assert bench.json("probe", "-p", bench.url()).code == 0  # the image's lock is free
 
 
+@pytest.mark.slow
 def test_an_open_address_is_warned_of() -> None:
     with serving("usbip", "-p", "sim://w25q80", "--listen", "0.0.0.0:0", "--json") as (
         process,

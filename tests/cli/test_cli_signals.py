@@ -140,6 +140,7 @@ def ask_on_terminal(bench: Bench) -> list[object]:
     return ["write", image, "-p", bench.url()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", mostly_slow(2, [b"\x03", b"y\n", b"\x04", b"n\n", b""]))
 def test_the_question_on_a_terminal(small: Bench, key: bytes) -> None:
     """Ctrl-C, Ctrl-D, no, SIGTERM and yes; none of them needs a second key."""

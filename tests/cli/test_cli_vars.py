@@ -331,6 +331,7 @@ def test_names_that_would_move_the_cursor_are_escaped(bench: Bench):
     assert names(bench.json("vars", "list", path)) == ["a\x1b[2Jb\ud800"]
 
 
+@pytest.mark.slow
 def test_16_mib_of_torn_headers_take_less_than_two_seconds(bench: Bench):
     from hwflash.uefi.store import make_store
     from hwflash.uefi.volume import make_volume

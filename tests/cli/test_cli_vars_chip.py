@@ -98,6 +98,7 @@ def test_a_chip_with_on_die_ecc_is_refused(bench: Bench):
     assert bench.content == image
 
 
+@pytest.mark.slow
 def test_on_64_kib_erase_blocks_variables_are_appended_and_the_store_not_rewritten(tmp_path):
     bench = Bench(tmp_path, "s25fl128s")
     dead = [variable(f"D{number}", bytes(900), state=State.DELETED) for number in range(40)]

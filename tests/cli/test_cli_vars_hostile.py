@@ -40,6 +40,7 @@ def test_a_program_that_silently_fails_never_costs_the_variable(bench: Bench, fa
         assert values(bench.content).keys() == old.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [2, 6, 12, 18])
 def test_a_resumed_rewrite_survives_a_second_cut(bench: Bench, first: int):
     dead = [variable(f"D{number}", bytes(900), state=State.DELETED) for number in range(30)]

@@ -271,6 +271,7 @@ def test_without_the_package_volumes_are_told(monkeypatch: pytest.MonkeyPatch):
     assert len(found.notes) == 2
 
 
+@pytest.mark.slow
 def test_what_was_not_reached_is_not_told_as_missing():
     inner = compressed(volume([module(5, "Fifth", b"five")], 0x1000))
     image = firmware(code=[inner, *CODE])

@@ -126,6 +126,7 @@ def test_rows_of_images_that_lie_otherwise():
     assert row.right == image[0x84100:0x84110]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", mostly_slow(1, ["scattered", "equal", "random", "erased"]))
 def test_16_mib_in_less_than_two_seconds(kind: str):
     image = b"\xff" * (12 * MIB) + firmware([variable("Mine")], CODE)

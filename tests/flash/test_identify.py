@@ -231,6 +231,7 @@ def refused(candidate, **options) -> HwflashError | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_dangerous_conflict_refuses_writes_unless_overridden() -> None:
     half = replace(W25Q128, size=8 * MIB)
     error = refused(half)

@@ -79,6 +79,7 @@ def test_builds_of_other_sizes_are_compared_module_by_module(file):
     }
 
 
+@pytest.mark.slow
 def test_arm_s_code_lies_behind_a_page(file):
     found = report(file("AAVMF_CODE.fd"), file("AAVMF32_CODE.fd"))
     assert found.modules.level == "modules"

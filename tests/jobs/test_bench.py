@@ -59,6 +59,7 @@ def test_three_and_a_half_times_as_fast_as_the_peer(small: dict[str, Row]) -> No
     assert peer["read all"].seconds >= peer["read all"].limit
 
 
+@pytest.mark.slow
 def test_the_peer_gets_its_clock_back() -> None:
     import time
 

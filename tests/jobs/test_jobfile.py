@@ -489,6 +489,7 @@ hex = "{{mac:}}"
 """
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

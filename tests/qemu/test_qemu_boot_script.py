@@ -141,6 +141,7 @@ def test_only_whole_scripts_are_found() -> None:
     assert find_scripts(b"", 0) == []
 
 
+@pytest.mark.slow
 def test_memory_full_of_beginnings() -> None:
     began = time.process_time()
     assert find_scripts(MAGIC * 100_000, 0) == []

@@ -55,6 +55,7 @@ def test_formats_and_modes():
     assert from_xml(to_xml(one)) == one.for_guest()
 
 
+@pytest.mark.slow
 @given(machine=machines(for_libvirt=True))
 def test_the_manual_form_is_read_back(machine):
     expected = machine if machine.vars else machine.for_guest()

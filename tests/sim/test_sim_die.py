@@ -72,6 +72,7 @@ def test_page_wraps_and_the_last_page_size_bytes_count(bench: Bench) -> None:
     assert bench("03001000", 256) == b"\xaa" * 4 + bytes(range(4, 256))
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(60), deadline=None)
 @given(
     st.integers(0, 255), st.binary(min_size=1, max_size=600), st.binary(min_size=256, max_size=256)

@@ -35,6 +35,7 @@ protected = true
 """
 
 
+@pytest.mark.slow
 def test_flash_and_image_and_board(desk: Desk) -> None:
     old = desk.fill()
     desk.file("board.toml", BOARD)

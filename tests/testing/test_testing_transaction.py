@@ -17,6 +17,7 @@ from bench_desk import Desk, section
 pytest_plugins = ["pytester"]
 
 
+@pytest.mark.slow
 def test_put_back_after_each_end(desk: Desk) -> None:
     old = desk.fill()
     answer = desk.run(

@@ -226,6 +226,7 @@ def test_a_lost_start_id_does_not_lose_what_follows():
     rescued(image, "salvage", wanted(many(40)), every=7)
 
 
+@pytest.mark.slow
 def test_two_damaged_copies_give_one_whole_store():
     image = volume_bytes(many(60))
     in_spare(image, many(60))
@@ -235,6 +236,7 @@ def test_two_damaged_copies_give_one_whole_store():
     rescued(image, "salvage", wanted(many(60)), every=11)
 
 
+@pytest.mark.slow
 def test_a_broken_spare_alone_is_written_over_an_area_without_variables():
     image = volume_bytes([])
     in_spare(image, many(60))

@@ -359,6 +359,7 @@ def test_a_filler_fits_wherever_the_list_ends(left: int):
     survives(image, lambda nvram: replace_records(nvram, wanted), values_of(wanted))
 
 
+@pytest.mark.slow
 def test_a_store_that_stays_full_is_opened_at_the_gate():
     size = 0x1C0
     records = [filling(size, f"V{index:02}") for index in range(STORE_ROOM // size - 1)]

@@ -520,6 +520,7 @@ def test_offsets_are_those_of_the_image(before):
     assert programs(second) == moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["suffix", "edk2"])
 def test_a_long_sequence_through_many_reclaims(order):
     choose = random.Random(5)
