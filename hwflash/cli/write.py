@@ -220,6 +220,7 @@ def write_options(
         verify_full=options.pop("verify") == "full",
         dry_run=dry_run,
         lift_protection=options.pop("lift_protection", False),
+        accept_other_board=options.get("accept_other_board", False),
         confirm=None if yes else _asker(run),
         named_regions=named,
         kind=run.console.command,

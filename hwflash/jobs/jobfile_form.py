@@ -121,6 +121,9 @@ class JobTable(Table):
     programmer: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*:\S")] | None = None
     verify: Literal["touched", "full"] = "touched"
     protected: list[Name] = Field(default=[], description="protected regions that may be written")
+    accept_other_board: bool = Field(
+        default=False, description="chips and image need not be what the board file expects"
+    )
     again: Literal["refuse", "same"] = Field(
         default="refuse", description="a chip that was done before: refused, or the same numbers"
     )

@@ -295,6 +295,7 @@ class _Work:
             verify_full=self._batch.form.job.verify == "full",
             confirm=self._about_to_change,
             named_regions=self._batch.named,
+            accept_other_board=self._batch.form.job.accept_other_board,
             kind="job",
             details=self._details(),
         )

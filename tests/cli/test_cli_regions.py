@@ -218,7 +218,10 @@ def test_board_kinds_want_what_they_say(board: Bench) -> None:
     data = board.file("x.bin", bytes(4))
     for kind in ("ifd", "fmap"):
         where = ("-b", board_file(board, kind))
-        error = run(board, 7, "write", data, "--at", "0", "--yes", *where)["error"]
+        error = run(board, 4, "write", data, "--at", "0", "--yes", *where)["error"]
+        assert error["code"] == "board.blank"
+        name = "fd" if kind == "ifd" else "FMAP"
+        error = run(board, 7, "read", "--region", f"{name}:x", *where)["error"]
         assert error["code"] == f"{kind}.none"
         assert board.json("layout", board.image, *where).result["map"] is None
     assert board.content == b"\xff" * board.size
