@@ -535,7 +535,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "name the protected region too (--region), or change nothing in the block it shares",
     ),
     "usage.protected-region": Advice(
-        "the command", "name it with --region if you mean it; --all-regions means all"
+        "the command",
+        "name it with --region if you mean it, in a job file with job.protected; --all-regions "
+        "(`*` in a job file) means all",
     ),
     "usage.unusable-descriptor": Advice(
         "a damaged descriptor, or other data that look like one",
