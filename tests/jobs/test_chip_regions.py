@@ -23,6 +23,7 @@ REGIONS = BARE + '[[region]]\nname = "low"\nstart = 0x2000\nlength = 0x2000\n'
 GOOD = content()
 UNUSABLE = content(fd=bytes(descriptor(1, {**PLACES, 1: (0, SIZE - 1)}, density=(1,))))
 BOOT_ONLY = [("WP_RO", 0x80000, 0x80000, 4), *AREAS]
+MAPPED = content(fd=b"", map=table(BOOT_ONLY, SIZE))
 
 
 def attempt(desk: Desk, old: bytes, at: int, *named: str, length: int = 4) -> str | None:
@@ -58,9 +59,9 @@ CASES = [
     (BARE + '[[region]]\nname = "fd"\nstart = 0\nlength = 0x1000\n', UNUSABLE, 0x10, ("fd",), None),
     (BARE + '[layout]\nkind = "ifd"\n', UNUSABLE, 0x10, (EVERY,), "board.other-descriptor"),
     # Read-only areas of an FMAP, with any kind of board and with none.
-    (BARE, content(fd=b"", map=table(BOOT_ONLY, SIZE)), 0x90000, (), "usage.protected-region WP_RO"),
-    (REGIONS, content(fd=b"", map=table(BOOT_ONLY, SIZE)), 0x70000, (), None),
-    (BARE, content(fd=b"", map=table(BOOT_ONLY, SIZE)), 0x90000, (EVERY,), None),
+    (BARE, MAPPED, 0x90000, (), "usage.protected-region WP_RO"),
+    (REGIONS, MAPPED, 0x70000, (), None),
+    (BARE, MAPPED, 0x90000, (EVERY,), None),
 ]  # fmt: skip
 
 
