@@ -539,6 +539,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "name it with --region if you mean it, in a job file with job.protected; --all-regions "
         "(`*` in a job file) means all",
     ),
+    "usage.layout-import": Advice(
+        "the command", "`hwflash write --region NAME:FILE` writes a region of a chip"
+    ),
     "usage.unusable-descriptor": Advice(
         "a damaged descriptor, or other data that look like one",
         "`hwflash layout SOURCE` says what is wrong with it; --all-regions writes over it",

@@ -11,7 +11,7 @@ as before a write of the whole chip, or where the board file says that there is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -172,6 +172,23 @@ def image_regions(image: bytes, board: Board | None = None) -> tuple[str, Region
     if kind == "fmap":
         raise ImageError("the image has no FMAP", code="fmap.none")
     return None
+
+
+def image_region(name: str, image: bytes, regions: Iterable[Region]) -> Range:
+    """Where a region of an image is, or a firmware volume by its GUID.
+
+    Args:
+        name: of it.
+        image: all of it, from address 0 on.
+        regions: those that are known of it.
+
+    Raises:
+        UsageError: there is none of that name (``usage.region``).
+    """
+    known = RegionMap(regions, nested=True)
+    if name in known:
+        return known[name].range
+    return (volume_region(name, lambda: image) or known[name]).range
 
 
 def volume_region(name: str, read: Callable[[], bytes]) -> Region | None:

@@ -235,6 +235,7 @@ def test_a_cut_write_says_that_the_protection_is_lifted(tmp_path: Path) -> None:
     assert ok(bench, "protect", "status").result["unfinished"] == []
 
 
+@pytest.mark.slow
 def test_variables_that_are_as_asked_for_put_an_old_protection_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,59 @@ def test_layout_prints_and_saves(board: Bench) -> None:
     assert "host may read fd bios gbe; may write bios gbe" in text
 
 
+def test_a_region_of_another_image_is_imported(board: Bench, flash: bytes) -> None:
+    """By its bytes, or from a whole image; nothing around it changes, and the file is backed up."""
+    me = board.file("me.bin", bytes(ME.stop - ME.start))
+    other = board.file("other.bin", bytes([7]) * 0x1000 + changed(flash, 0x1100)[0x1000:])
+    out = board.folder / "out.bin"
+    answer = board.json("layout", board.image, "--import", f"me:{me}", "-o", out)
+    assert (answer.code, answer.result["executed"]) == (0, True), answer.out
+    new = flash[: ME.start] + me.read_bytes() + flash[ME.stop :]
+    assert out.read_bytes() == new
+    assert board.content == flash
+    both = ("layout", out, "--import", f"me:{board.image}", "--import", f"gbe:{other}")
+    assert board.json(*both).error["code"] == "usage.confirm"
+    assert not board.json(*both, "--dry-run").result["executed"]
+    assert out.read_bytes() == new
+    answer = board.json(*both, "--yes")
+    assert [item["name"] for item in answer.result["imported"]] == ["me", "gbe"]
+    assert out.read_bytes() == changed(flash, 0x1100)
+    assert Path(answer.result["backup"]).read_bytes() == new
+    assert "nothing to do" in board.run(*both, "--yes").out
+    assert board.json("history", "list").result["entries"][0]["kind"] == "layout import"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--import", "me:SHORT", "--yes"], "image.smaller-than-region"),
+        (["--import", "gbe:LONG", "--yes"], "image.larger-than-region"),
+        (["--import", "me:MOVED", "--yes"], "image.other-layout"),
+        (["--import", "oops:SHORT", "--yes"], "usage.region"),
+        (["--import", "me", "--yes"], "usage.selection"),
+        (["--import", "me:nowhere.bin", "--yes"], "image.unreadable"),
+        (["--import", "gbe:PAIR", "--import", "gbe:PAIR", "--yes"], "usage.overlap"),
+        (["--output", "x.bin"], "usage.output"),
+    ],
+)
+def test_import_slips(board: Bench, flash: bytes, words: list[str], code: str) -> None:
+    moved = bytearray(flash)
+    moved[:0x1000] = descriptor(1, {**V1, 2: (0x3000, 0x2FFFF), 1: (0x30000, BIOS.stop - 1)})
+    board.file("MOVED", moved)
+    for name, length in (("SHORT", 16), ("LONG", 0x2001), ("PAIR", 0x2000)):
+        board.file(name, bytes(length))
+    assert board.json("layout", board.image, *words).error["code"] == code
+    assert board.content == flash
+
+
+def test_import_is_not_for_chips(board: Bench, flash: bytes) -> None:
+    pair = board.file("pair", bytes(0x2000))
+    answer = board.json("layout", board.url(), "--import", f"gbe:{pair}", "--yes")
+    assert answer.error["code"] == "usage.layout-import"
+    assert board.content == flash
+
+
 def test_a_region_is_not_cut_from_an_image_that_has_it_elsewhere(
     board: Bench, flash: bytes
 ) -> None:
