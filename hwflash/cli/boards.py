@@ -110,5 +110,30 @@ def _board_lines(board: Any) -> list[str]:
         + (f"  {region.description}" if region.description else "")
         for region in regions
     ]
+    lines += [f"  expects {text}" for text in _expected(board)]
     lines += [f"  source  {source}" for source in board.source]
     return lines
+
+
+def _expected(board: Any) -> list[str]:
+    """What is looked at before a write."""
+    expect, kind = board.expect, board.layout.kind if board.layout is not None else None
+    found: list[str] = []
+    if expect.unique_id:
+        found.append(f"unique id {expect.unique_id}")
+    if expect.descriptor is not None or kind == "ifd":
+        facts = expect.descriptor.model_dump(mode="json") if expect.descriptor is not None else {}
+        hashes = {"sha256": "its bytes", "straps_sha256": "its straps"}
+        named = [text for key, text in hashes.items() if facts.get(key)]
+        sizes = " and ".join(map(format_size, facts.get("components", [])))
+        places = [f"{name} at 0x{area['start']:06X}, {format_size(area['length'])}"
+                  for name, area in facts.get("regions", {}).items()]  # fmt: skip
+        found.append("; ".join(
+            ["a flash descriptor", *([f"of chips of {sizes}"] if sizes else []), *places,
+             *(f"a hash of {name}" for name in named)]
+        ))  # fmt: skip
+    found += [f"volume {item.guid} at 0x{item.at:06X}" for item in expect.volume]
+    found += [f"volume {guid}" for guid in expect.volumes]
+    if expect.fmap or kind == "fmap":
+        found.append("an FMAP" + (f" with {', '.join(expect.fmap)}" if expect.fmap else ""))
+    return found
