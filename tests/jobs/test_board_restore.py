@@ -42,8 +42,10 @@ def test_a_backup_undoes_a_write(tmp_path: Path, name: str) -> None:
     every = WriteOptions(state, named_regions=frozenset({EVERY}))
     with open_session(request, notes) as session:
         regions = list(session.regions()) or [Region("all", Range(0, len(old)))]
-        targets = [Segment(item.range.address + 0xF00, pattern(40, 5)) for item in regions
-                   if not any(item.range.contains(x.range) for x in regions if x != item)]  # fmt: skip
+        inner = [item.range for item in regions
+                 if not any(item.range.contains(x.range) for x in regions if x is not item)
+                 ]  # fmt: skip
+        targets = [Segment(place.address + 0xF00, pattern(40, 5)) for place in inner]
         places = [item.range for item in targets]
         before = session.flash.read_pieces(places)
         done = write(session, targets, every, notes, go)
