@@ -119,14 +119,16 @@ def change_file(
             `write_other`.
     """
     began, backup = time.time(), None
+    plan = Plan(
+        part=source.name, size=source.ranges[-1].end, windows=tuple(places),
+        steps=tuple(Step("program", place, 0.0) for place in places),
+        sha256=content_hash([new.at(place.address, place.length) for place in places]),
+    )  # fmt: skip
     if output is not None and not names_same_file(source.name, output):
+        if output.exists() and options.confirm is not None and not options.confirm(plan):
+            raise Interrupted("not confirmed", code="interrupted.declined")
         write_other(source, new, output)
     else:
-        plan = Plan(
-            part=source.name, size=source.ranges[-1].end, windows=tuple(places),
-            steps=tuple(Step("program", place, 0.0) for place in places),
-            sha256=content_hash([new.at(place.address, place.length) for place in places]),
-        )  # fmt: skip
         backup = replace_file(source, new, options, plan, reporter)
         output = None
     remember_file(source, output, backup, options, facts, began, reporter)

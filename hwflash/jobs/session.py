@@ -28,7 +28,7 @@ from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.regions import ChipLayout, quick_fmap, read_layout_file, volume_region
 from hwflash.layout.regions import Region, RegionMap
-from hwflash.progress import Reporter
+from hwflash.progress import NullReporter, Reporter
 from hwflash.units import Range, subtract_ranges
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,13 @@ class Session:
         layout: what the chip tells of its regions itself.
     """
 
-    def __init__(self, programmer: Programmer, identity: Identity, board: Board | None) -> None:
+    def __init__(
+        self,
+        programmer: Programmer,
+        identity: Identity,
+        board: Board | None,
+        reporter: Reporter | None = None,
+    ) -> None:
         self.programmer = programmer
         self.identity = identity
         self.board = board
@@ -57,6 +63,7 @@ class Session:
         self._regions: RegionMap | None = None
         self._layout_file = False
         self.layout = ChipLayout(self.flash)
+        self._reporter = reporter or NullReporter()
         self._started = programmer.bus.clock.now()
 
     def __enter__(self) -> Self:
@@ -97,13 +104,18 @@ class Session:
 
         Raises:
             ImageError: the board says that the chip tells them, and it does not.
+            BusUnstable: two reads of what tells them differ at any clock.
         """
         if self._regions is None:
             board = self.board
             if board is not None and board.region:
                 self._regions = board.region_map()
             else:
-                self._regions = self.layout.regions(board)
+                # Asked for before a job begins, too, which would slow down by itself.
+                bus = self.programmer.bus
+                self._regions = until_steady(
+                    bus, self._reporter, lambda: self.layout.regions(board)
+                )
         return self._regions
 
     def guarded(self, named: frozenset[str], *, chip: bool = True) -> tuple[Region, ...]:
@@ -284,7 +296,7 @@ def open_session(request: Request, reporter: Reporter) -> Session:
         _report(identity, reporter)
         _require_board_chip(request, identity)
         _require_chip_voltage(request, identity.chip)
-        return Session(programmer, identity, request.board)
+        return Session(programmer, identity, request.board, reporter)
     except BaseException:
         programmer.release()
         raise

@@ -166,6 +166,9 @@ def test_a_region_of_another_image_is_imported(board: Bench, flash: bytes) -> No
     assert out.read_bytes() == changed(flash, 0x1100)
     assert Path(answer.result["backup"]).read_bytes() == new
     assert "nothing to do" in board.run(*both, "--yes").out
+    answer = board.run("layout", board.image, "--import", f"me:{me}", "-o", out, typed="n\n")
+    assert answer.code == 130
+    assert out.read_bytes() == changed(flash, 0x1100)
     assert board.json("history", "list").result["entries"][0]["kind"] == "layout import"
 
 
@@ -278,6 +281,27 @@ def test_board_kinds_want_what_they_say(board: Bench) -> None:
         assert error["code"] == f"{kind}.none"
         assert board.json("layout", board.image, *where).result["map"] is None
     assert board.content == b"\xff" * board.size
+
+
+@pytest.mark.slow
+def test_a_chip_of_another_board_is_accepted_on_demand_and_the_way_back_too(board: Bench) -> None:
+    old = board.fill(2)
+    where = ("-b", board_file(board, "ifd"))
+    data = board.file("x.bin", bytes(3000))
+    words = ("write", data, "--at", "0x300000", "--yes", *where)
+    assert run(board, 4, *words)["error"]["code"] == "board.other-descriptor"
+    erase = ("erase", "--range", "0x300000:4K", "--yes", *where)
+    assert run(board, 4, *erase)["error"]["code"] == "board.other-descriptor"
+    assert run(board, 4, *words, "--dry-run")["error"]["code"] == "board.other-descriptor"
+    cut = board.run(*words, "--accept-other-board", "-p", board.url(power_cut=4))
+    assert cut.code == 6
+    for name in ("resume", "restore"):
+        assert "--accept-other-board" in cut.printed(name)
+    assert board.run(*cut.printed("restore"), "--yes").code == 0
+    assert board.content == old
+    run(board, 0, *words, "--accept-other-board")
+    (entry, *_) = board.json("history", "list").result["entries"]
+    assert entry["details"]["accept_other_board"] is True
 
 
 @pytest.mark.slow

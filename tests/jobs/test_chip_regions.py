@@ -96,6 +96,15 @@ def test_a_bad_bit_in_the_descriptor_is_read_again_more_slowly(tmp_path: Path) -
     assert desk.image.read_bytes()[0x50000:0x50003] == b"new"
 
 
+def test_a_region_that_is_named_slows_the_bus_down_too(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, BARE)
+    desk.image.write_bytes(GOOD)
+    url = f"sim://w25q80?image={desk.image}&faults=flip=0.0002@20M"
+    with open_session(Request(url, None, environ=desk.request.environ), desk.notes) as session:
+        assert str(session.region("me")) == "0x003000-0x03FFFF"
+    assert any(told.get("code") == "chip.unstable-read" for _, told in desk.notes.warnings)
+
+
 JOB = '[job]\nname = "j"\nboard = "bench.toml"\n[[region]]\nname = "{}"\nfile = "part.bin"\n'
 
 
