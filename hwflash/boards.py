@@ -63,6 +63,7 @@ Length = Annotated[int, BeforeValidator(to_size), Field(gt=0), WithJsonSchema(_S
 Frequency = Annotated[float, BeforeValidator(to_frequency), WithJsonSchema(_FREQUENCY_SCHEMA)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 Text = Annotated[str, Field(min_length=1)]
+AreaName = Annotated[str, Field(min_length=1, max_length=32)]
 Guid = Annotated[str, Field(pattern=_GUID)]
 Gpio = Annotated[str, Field(pattern=r"^(ADBUS[4-7]|ACBUS[0-7])$")]
 LogPattern = Annotated[str, BeforeValidator(to_pattern)]
@@ -253,7 +254,7 @@ class Expect(_Table):
     volumes: list[Guid] = Field(
         default=[], description="firmware volume GUIDs, each at some multiple of 4 KiB"
     )
-    fmap: list[Text] = Field(default=[], description="areas that its FMAP has")
+    fmap: list[AreaName] = Field(default=[], description="areas that its FMAP has")
     variable: list[ExpectedVariable] = []
     log: list[LogPattern] = Field(default=[], description="regular expressions for console lines")
 

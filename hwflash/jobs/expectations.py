@@ -289,8 +289,8 @@ def _accepted(job: Job, board: Board, found: Sequence[Difference]) -> bool:
     if not job.options.accept_other_board:
         return False
     for item in found:
-        job.reporter.warning(f"accepted though board {board.name} is another: {item}",
-                             code=item.code)  # fmt: skip
+        text = f"accepted, though board {board.name} is another: {item}"
+        job.reporter.warning(text, code=item.code)
     return True
 
 

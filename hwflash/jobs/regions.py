@@ -107,6 +107,14 @@ class ChipLayout:
             if region.protected
         )
 
+    def areas(self) -> RegionMap | None:
+        """Its FMAP, at any multiple of 4 KiB.
+
+        Raises:
+            ImageError: there is one, and it cannot be used.
+        """
+        return quick_fmap(self._flash.read_pieces, self._size)
+
     def notice(self, contents: Sequence[bytes]) -> None:
         """Look for an FMAP in what was read, where it is not at a multiple of 64 KiB."""
         for content in contents:

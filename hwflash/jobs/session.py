@@ -26,7 +26,7 @@ from hwflash.flash.protection import ProtectionAccess
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.programmer import Programmer
-from hwflash.jobs.regions import ChipLayout, quick_fmap, read_layout_file, volume_region
+from hwflash.jobs.regions import ChipLayout, read_layout_file, volume_region
 from hwflash.layout.regions import Region, RegionMap
 from hwflash.progress import NullReporter, Reporter
 from hwflash.units import Range, subtract_ranges
@@ -112,18 +112,16 @@ class Session:
                 self._regions = board.region_map()
             else:
                 # Asked for before a job begins, too, which would slow down by itself.
-                bus = self.programmer.bus
-                self._regions = until_steady(
-                    bus, self._reporter, lambda: self.layout.regions(board)
-                )
+                bus, look = self.programmer.bus, self.layout.regions
+                self._regions = until_steady(bus, self._reporter, lambda: look(board))
         return self._regions
 
     def guarded(self, named: frozenset[str], *, chip: bool = True) -> tuple[Region, ...]:
         """The regions, and what else is protected: by the board file, and by the chip itself.
 
         Args:
-            named: what the user named; what lies in such a region is left out of the rest.
-            chip: also what the chip itself protects.
+            named: what the user named: what lies in such a region is left out of the rest.
+            chip: with what the chip itself protects.
 
         Raises:
             BusUnstable: two reads of the start of the chip differ.
@@ -149,8 +147,7 @@ class Session:
         try:
             return self.regions()
         except ImageError:
-            # That the chip does not tell what the board says it tells is a difference between
-            # the two; it is found, or accepted, in a place of its own.
+            # What the board says and the chip lacks is found in `hwflash.jobs.expectations`.
             return RegionMap((), self.chip.size)
 
     def region(self, name: str) -> Range:
@@ -166,9 +163,7 @@ class Session:
             volume = volume_region(name, lambda: self.flash.read(0, self.chip.size))
             if volume is not None:
                 return volume.range
-            areas = (
-                quick_fmap(self.flash.read_pieces, self.chip.size) if self.board is None else None
-            )
+            areas = self.layout.areas() if self.board is None else None
             if areas is not None and name in areas:
                 return areas[name].range
         if not found.regions:
