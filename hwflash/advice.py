@@ -21,10 +21,11 @@ _UNSTEADY: Final = (
     "board does not drive the bus; then `hwflash probe`"
 )
 
+_ACCEPT: Final = "--accept-other-board, in a job file job.accept_other_board"
 _OTHER_BOARD: Final = Advice(
     "the wrong board, or other firmware on it",
     "`hwflash layout SOURCE` shows what the chip holds; if it is the right one all the same: "
-    "--accept-other-board",
+    f"{_ACCEPT}",
 )
 
 #: By error code, or by its part before the last dot.
@@ -239,7 +240,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "board.blank": Advice(
         "a new chip, or the wrong one",
         "write a whole image of the board first; if it shall hold something else: "
-        "--accept-other-board",
+        f"{_ACCEPT}",
     ),
     "board": Advice("the board file", "`hwflash boards check FILE` lists every fault"),
     "chip-file": Advice("the chip file", "see docs/chips.md for the form of chip files"),
@@ -279,7 +280,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "image.other-board": Advice(
         "the image is for another board",
         "`hwflash layout FILE` shows what is in it; if it is the right one all the same: "
-        "--accept-other-board",
+        f"{_ACCEPT}",
     ),
     "image.smaller-than-region": Advice(
         "the file", "give one as large as the region, or as the whole image"

@@ -150,7 +150,7 @@ def straps(head: bytes) -> bytes:
     start, count = _byte(map1, 16) << 4, _byte(map1, 24)
     if count:
         _word(head[:DESCRIPTOR_SIZE], start + 4 * (count - 1), "strap")
-    return head[start : start + 4 * count]
+    return bytes(head[start : start + 4 * count])
 
 
 def region_map(descriptor: Descriptor, size: int) -> RegionMap:
