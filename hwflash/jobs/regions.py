@@ -71,6 +71,7 @@ class ChipLayout:
         self._size = flash.chip.size
         self._descriptor: RegionMap | None = None
         self._map: RegionMap | None = None
+        self._whole_map: RegionMap | None = None
         self._looked = False
         self.problem: ImageError | None = None
 
@@ -84,7 +85,9 @@ class ChipLayout:
         """
         kind = told_by(board)
         if kind == "fmap":
-            return _fmap(self._flash)
+            if self._whole_map is None:
+                self._whole_map = _fmap(self._flash)
+            return self._whole_map
         self._look()
         if kind == "ifd" and self.problem is not None and self.problem.code.startswith("ifd"):
             raise self.problem

@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from hwflash.boards import Board
 from hwflash.chip import catalog
@@ -27,15 +27,12 @@ from hwflash.flash.steady import until_steady
 from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.regions import ChipLayout, read_layout_file, volume_region
+from hwflash.jobs.voltage import require_board_voltage, require_chip_voltage
 from hwflash.layout.regions import Region, RegionMap
 from hwflash.progress import NullReporter, Reporter
 from hwflash.units import Range, subtract_ranges
 
 _log = logging.getLogger(__name__)
-
-#: The FT232H drives its pins at 3.3 V.
-ADAPTER_VOLTS: Final = 3.3
-VOLTAGE_TOLERANCE: Final = 0.3
 
 
 class Session:
@@ -107,13 +104,8 @@ class Session:
             BusUnstable: two reads of what tells them differ at any clock.
         """
         if self._regions is None:
-            board = self.board
-            if board is not None and board.region:
-                self._regions = board.region_map()
-            else:
-                # Asked for before a job begins, too, which would slow down by itself.
-                bus, look = self.programmer.bus, self.layout.regions
-                self._regions = until_steady(bus, self._reporter, lambda: look(board))
+            # Asked for before a job begins, too, which would slow down by itself.
+            self._regions = until_steady(self.programmer.bus, self._reporter, self._told)
         return self._regions
 
     def guarded(self, named: frozenset[str], *, chip: bool = True) -> tuple[Region, ...]:
@@ -128,8 +120,8 @@ class Session:
         """
         regions = self._known_regions()
         others = list(self.layout.protected()) if chip else []
-        if self._layout_file and self.board is not None:
-            others += [item for item in self.board.region_map() if item.protected]
+        if self._layout_file:
+            others += [item for item in self._by_board() if item.protected]
         left = [
             replace(item, range=piece)
             for item in others
@@ -144,11 +136,23 @@ class Session:
         return subtract_ranges([place], meant)
 
     def _known_regions(self) -> RegionMap:
+        return self.regions() if self._layout_file else self._by_board()
+
+    def _by_board(self) -> RegionMap:
+        """The regions without a layout file; none where the chip does not tell them as it should.
+
+        What the board says and the chip lacks is found in `hwflash.jobs.expectations`.
+        """
         try:
-            return self.regions()
+            return self._told()
         except ImageError:
-            # What the board says and the chip lacks is found in `hwflash.jobs.expectations`.
             return RegionMap((), self.chip.size)
+
+    def _told(self) -> RegionMap:
+        board = self.board
+        if board is not None and board.region:
+            return board.region_map()
+        return self.layout.regions(board)
 
     def region(self, name: str) -> Range:
         """Where a region is, or a firmware volume by its GUID, or an area of the chip's FMAP.
@@ -273,7 +277,7 @@ def open_session(request: Request, reporter: Reporter) -> Session:
         ChipError: no chip, an unknown one, or not the one the board expects.
         UsageError: a bad URL or chip name.
     """
-    _require_board_voltage(request)
+    require_board_voltage(request)
     override = _override(request)
     programmer = open_programmer(request)
     try:
@@ -290,7 +294,7 @@ def open_session(request: Request, reporter: Reporter) -> Session:
         )
         _report(identity, reporter)
         _require_board_chip(request, identity)
-        _require_chip_voltage(request, identity.chip)
+        require_chip_voltage(request, identity.chip)
         return Session(programmer, identity, request.board, reporter)
     except BaseException:
         programmer.release()
@@ -373,28 +377,3 @@ def _require_board_chip(request: Request, identity: Identity) -> None:
             expected=board.flash.size,
             found=identity.chip.size,
         )
-
-
-def _require_board_voltage(request: Request) -> None:
-    """Before anything is driven: the board file may say that 3.3 V would harm the chip."""
-    board = request.board
-    if board is None or board.flash.voltage is None or request.allow_voltage:
-        return
-    if board.flash.voltage + VOLTAGE_TOLERANCE < ADAPTER_VOLTS:
-        raise _voltage(" or ".join(board.flash.chip) or board.name, board.flash.voltage)
-
-
-def _require_chip_voltage(request: Request, chip: Chip) -> None:
-    if chip.voltage is None or request.allow_voltage or chip.voltage[1] >= ADAPTER_VOLTS:
-        return
-    raise _voltage(chip.part, chip.voltage[1])
-
-
-def _voltage(part: str, volts: float) -> ChipUnsupported:
-    return ChipUnsupported(
-        f"{part} takes at most {volts:g} V, the adapter drives {ADAPTER_VOLTS:g} V",
-        code="chip.voltage",
-        part=part,
-        volts=volts,
-        adapter=ADAPTER_VOLTS,
-    )

@@ -70,6 +70,7 @@ def test_who_protects_what(tmp_path: Path) -> None:
         assert attempt(Desk(tmp_path, board), old, at, *named) == expected, (board, at, named)
 
 
+@pytest.mark.slow
 def test_a_whole_chip_with_an_unusable_descriptor(tmp_path: Path) -> None:
     desk = Desk(tmp_path, BARE)
     assert attempt(desk, UNUSABLE, 0, length=SIZE) == "usage.unusable-descriptor"
@@ -82,6 +83,19 @@ def test_a_map_that_is_read_anyway_protects_too(tmp_path: Path) -> None:
     data[MAP + 0x1000 : MAP + 0x1200] = table(BOOT_ONLY, SIZE).ljust(0x200, b"\xff")
     desk = Desk(tmp_path, BARE)
     assert attempt(desk, bytes(data), MAP + 0x1800) == "usage.protected-region WP_RO"
+
+
+def test_a_layout_file_does_not_open_a_map_that_the_board_says_is_there(tmp_path: Path) -> None:
+    data = bytearray(content(fd=b"", map=b""))
+    data[MAP + 0x1000 : MAP + 0x1200] = table(BOOT_ONLY, SIZE).ljust(0x200, b"\xff")
+    desk = Desk(tmp_path, BARE + '[layout]\nkind = "fmap"\n')
+    desk.image.write_bytes(data)
+    (tmp_path / "x.layout").write_text("90000:9ffff mine\na0000:affff other\n")
+    with open_session(desk.request, desk.notes) as session:
+        session.use_layout(tmp_path / "x.layout")
+        found = session.guarded(frozenset({"mine"}))
+    places = [str(item.range) for item in found if item.name == "WP_RO"]
+    assert places == ["0x080000-0x08FFFF", "0x0A0000-0x0FFFFF"]
 
 
 def test_a_bad_bit_in_the_descriptor_is_read_again_more_slowly(tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ def test_the_right_board_is_written(tmp_path: Path) -> None:
     assert desk.again([Segment(VOLUME, GOOD[VOLUME : VOLUME + 0x1000])]).executed
 
 
+@pytest.mark.slow
 def test_a_blank_chip_is_written_when_it_becomes_the_board(desk: Desk) -> None:
     blank = b"\xff" * SIZE
     assert "erased" in desk.refused("board.blank", blank, PATCH)
