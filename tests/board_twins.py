@@ -27,6 +27,8 @@ PARTS = {
     16 * MIB: "W25Q128JV",
 }  # fmt: skip
 NUMBERS = {"fd": 0, "bios": 1, "bios-low": 1, "me": 2, "gbe": 3, "pd": 4}
+#: Boards whose own descriptor calls the whole flash BIOS, as their source says.
+OVERLAPPING = ("gigabyte-ga-h61m-s2pv",)
 FFS2 = "8c8ce578-8a3d-4f1c-9935-896185c32dd3"
 NV = "fff12b8d-7696-4c8b-a985-2747075b4f50"
 
@@ -68,6 +70,8 @@ def places(board: Board) -> Places:
         NUMBERS[item.name]: (item.start, item.start + item.length - 1)
         for item in board.region if item.name in NUMBERS
     }  # fmt: skip
+    if board.name in OVERLAPPING:
+        found[1] = (0, board.flash.size - 1)
     size = sum(board.expect.descriptor.components) if board.expect.descriptor else 0
     if size:  # of two chips: its last region ends on the second
         found[1] = (found[1][0], size - 1)
