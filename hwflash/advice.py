@@ -21,6 +21,13 @@ _UNSTEADY: Final = (
     "board does not drive the bus; `hwflash contact` tells which"
 )
 
+_ACCEPT: Final = "--accept-other-board, in a job file job.accept_other_board"
+_OTHER_BOARD: Final = Advice(
+    "the wrong board, or other firmware on it",
+    "`hwflash layout SOURCE` shows what the chip holds; if it is the right one all the same: "
+    f"{_ACCEPT}",
+)
+
 #: By error code, or by its part before the last dot.
 ADVICE: Final[Mapping[str, Advice]] = {
     "programmer.absent": Advice(
@@ -226,6 +233,15 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "chip": Advice("the chip or its wiring", "`hwflash probe`"),
     "board.other-chip": Advice("the wrong board", "check the board, or leave out --board"),
     "board.other-size": Advice("the wrong board", "check the board, or leave out --board"),
+    "board.other-unit": Advice("another unit of the board", "check which board is connected"),
+    "board.other-descriptor": _OTHER_BOARD,
+    "board.other-volume": _OTHER_BOARD,
+    "board.other-map": _OTHER_BOARD,
+    "board.blank": Advice(
+        "a new chip, or the wrong one",
+        "write a whole image of the board first; if it shall hold something else: "
+        f"{_ACCEPT}",
+    ),
     "board": Advice("the board file", "`hwflash boards check FILE` lists every fault"),
     "chip-file": Advice("the chip file", "see docs/chips.md for the form of chip files"),
     "ifd.none": Advice(
@@ -260,6 +276,14 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the image, or the wrong chip",
         "`hwflash layout FILE` draws the image's regions; write all of it with --all-regions, or "
         "say where with --range",
+    ),
+    "image.other-board": Advice(
+        "the image is for another board",
+        "`hwflash layout FILE` shows what is in it; if it is the right one all the same: "
+        f"{_ACCEPT}",
+    ),
+    "image.smaller-than-region": Advice(
+        "the file", "give one as large as the region, or as the whole image"
     ),
     "image": Advice("the image file", "check the file"),
     "uefi.no-store": Advice(
@@ -512,7 +536,16 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "name the protected region too (--region), or change nothing in the block it shares",
     ),
     "usage.protected-region": Advice(
-        "the command", "name it with --region if you mean it; --all-regions means all"
+        "the command",
+        "name it with --region if you mean it, in a job file with job.protected; --all-regions "
+        "(`*` in a job file) means all",
+    ),
+    "usage.layout-import": Advice(
+        "the command", "`hwflash write --region NAME:FILE` writes a region of a chip"
+    ),
+    "usage.unusable-descriptor": Advice(
+        "a damaged descriptor, or other data that look like one",
+        "`hwflash layout SOURCE` says what is wrong with it; --all-regions writes over it",
     ),
     "usage.job-confirm": Advice("the command", "`hwflash job check FILE`, then say --yes"),
     "usage.terminal": Advice(

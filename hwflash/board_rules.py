@@ -13,12 +13,15 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, cast
 
 from hwflash.errors import UsageError
+from hwflash.layout.ifd import NAMES as DESCRIPTOR_REGIONS
 from hwflash.layout.regions import Region, find_problems
 from hwflash.units import Range, format_hz, format_size, parse_frequency, parse_size
 
 if TYPE_CHECKING:
     from hwflash.chip.model import Chip
 
+#: Bytes of the shortest header of a firmware volume.
+VOLUME_HEADER = 0x48
 _PINS = ("power", "reset", "wp", "hold")
 
 
@@ -88,7 +91,7 @@ def rule_faults(raw: Mapping[str, Any]) -> list[Fault]:
 
     Values of a wrong type are passed over; they are faults of the model.
     """
-    rules = (_regions, _chip, _pins, _power, _nvram)
+    rules = (_regions, _chip, _pins, _power, _nvram, _expect)
     return [fault for rule in rules for fault in rule(raw)]
 
 
@@ -269,3 +272,17 @@ def _nvram(raw: Mapping[str, Any]) -> Iterator[Fault]:
     for one, two in combinations(found, 2):
         if found[one].overlaps(found[two]):
             yield Fault(f"nvram.{two}", f"overlaps nvram.{one} ({found[one]})")
+
+
+def _expect(raw: Mapping[str, Any]) -> Iterator[Fault]:
+    expect, size = _table(raw, "expect"), _size(_table(raw, "flash").get("size"))
+    regions = _table(_table(expect, "descriptor"), "regions")
+    for name in regions:
+        if name not in DESCRIPTOR_REGIONS:
+            yield Fault(f"expect.descriptor.regions.{name}", "is no region of a descriptor")
+    entries = expect.get("volume")
+    for index, entry in enumerate(cast("list[Any]", entries) if isinstance(entries, list) else []):
+        at = _size(cast("Mapping[str, Any]", entry).get("at")) if isinstance(entry, dict) else None
+        if at is not None and size is not None and at + VOLUME_HEADER > size:
+            where = f"reaches beyond the flash of {format_size(size)}"
+            yield Fault(f"expect.volume[{index}].at", where)

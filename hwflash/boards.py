@@ -63,9 +63,11 @@ Length = Annotated[int, BeforeValidator(to_size), Field(gt=0), WithJsonSchema(_S
 Frequency = Annotated[float, BeforeValidator(to_frequency), WithJsonSchema(_FREQUENCY_SCHEMA)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 Text = Annotated[str, Field(min_length=1)]
+AreaName = Annotated[str, Field(min_length=1, max_length=32)]
 Guid = Annotated[str, Field(pattern=_GUID)]
 Gpio = Annotated[str, Field(pattern=r"^(ADBUS[4-7]|ACBUS[0-7])$")]
 LogPattern = Annotated[str, BeforeValidator(to_pattern)]
+Digest = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
 Hex = Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2} ?){1,64}$")]
 Baud = Annotated[int, Field(gt=0, le=12_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False)]
@@ -227,10 +229,32 @@ class ExpectedVariable(_Table):
     guid: Guid | None = None
 
 
-class Expect(_Table):
-    """What a healthy board shows."""
+class ExpectedDescriptor(_Table):
+    """The Intel flash descriptor of the board; without a key: that there is one."""
 
-    volumes: list[Guid] = Field(default=[], description="firmware volume GUIDs")
+    sha256: Digest | None = Field(default=None, description="of its 4 KiB")
+    straps_sha256: Digest | None = Field(default=None, description="of the chipset's straps")
+    components: list[Length] = Field(default=[], description="bytes of each chip it tells of")
+    regions: dict[Name, Area] = Field(default={}, description="where regions are, by name")
+
+
+class ExpectedVolume(_Table):
+    """A firmware volume at its place."""
+
+    at: Size
+    guid: Guid = Field(description="of its file system, or its name")
+
+
+class Expect(_Table):
+    """What a healthy board shows. What its chip holds is looked at before every write."""
+
+    unique_id: Hex | None = Field(default=None, description="of the chip on this very board")
+    descriptor: ExpectedDescriptor | None = None
+    volume: list[ExpectedVolume] = []
+    volumes: list[Guid] = Field(
+        default=[], description="firmware volume GUIDs, each at some multiple of 4 KiB"
+    )
+    fmap: list[AreaName] = Field(default=[], description="areas that its FMAP has")
     variable: list[ExpectedVariable] = []
     log: list[LogPattern] = Field(default=[], description="regular expressions for console lines")
 

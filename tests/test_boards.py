@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import tomllib
 from pathlib import Path
@@ -15,7 +16,7 @@ from hwflash.board_rules import Fault
 from hwflash.boards import Board, check_board, json_schema, list_boards, load_board
 from hwflash.errors import BoardError, UsageError
 from hwflash.resources import data_files
-from hwflash.units import MIB, Range
+from hwflash.units import MIB, Range, format_size
 
 HERE = Path(__file__).parent
 SHIPPED = sorted(name.removesuffix(".toml") for name in data_files("boards", ".toml"))
@@ -201,6 +202,30 @@ class TestFaults:
             ),
             ("[expect]\nlog = ['(']\n", {"expect.log[0]": "must be a regular expression"}),
             ("[expect]\nvolumes = ['x']\n", {"expect.volumes[0]": "string should match"}),
+            ("[expect]\nunique_id = 'xy'\n", {"expect.unique_id": "string should match"}),
+            (
+                (
+                    "[expect.descriptor]\nsha256 = 'ab'\nsha = 1\ncomponents = [0]\n"
+                    "regions = { nvram = { start = 0, length = 1 } }\n"
+                ),
+                {
+                    "expect.descriptor.sha256": "string should match",
+                    "expect.descriptor.sha": "is not known; did you mean 'sha256'?",
+                    "expect.descriptor.components[0]": "input should be greater than 0",
+                    "expect.descriptor.regions.nvram": "is no region of a descriptor",
+                },
+            ),
+            (
+                (
+                    f"[[expect.volume]]\nat = 0xFFFFF0\nguid = '{'0' * 8}-{'-'.join(['0000'] * 3)}-"
+                    f"{'0' * 12}'\n[[expect.volume]]\nat = -1\n"
+                ),
+                {
+                    "expect.volume[0].at": "reaches beyond the flash of 16 MiB",
+                    "expect.volume[1].at": "must be between 0 and 4 GiB",
+                    "expect.volume[1].guid": "is missing",
+                },
+            ),
         ],
     )
     def test_sections(self, tmp_path: Path, section: str, faults: dict[str, str]) -> None:
@@ -388,6 +413,16 @@ class TestShipped:
         assert board.name == name
         assert board.source
         assert board.wiring.notes
+
+    def test_the_page_of_boards_has_each_with_its_chip(self) -> None:
+        page = (HERE.parent / "docs" / "boards.md").read_text("utf-8")
+        rows = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", page, re.MULTILINE))
+        assert sorted(rows) == SHIPPED
+        for name, flash in rows.items():
+            board = load_board(name, {}).flash
+            volts = f", {board.voltage:g} V" if board.voltage else ""
+            chip = " or ".join(board.chip) or "any chip"
+            assert flash == f"{chip}, {format_size(board.size)}{volts}"
 
     def test_breakout_names_every_pin_of_the_chip(self) -> None:
         board = load_board("ft232h-w25q128", {})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hwflash.cli import params, runner
 from hwflash.units import format_hz, format_size
+
+if TYPE_CHECKING:
+    from hwflash.boards import Board, ExpectedDescriptor
 
 
 @click.group("boards")
@@ -110,5 +113,36 @@ def _board_lines(board: Any) -> list[str]:
         + (f"  {region.description}" if region.description else "")
         for region in regions
     ]
+    lines += [f"  expects {text}" for text in _expected(board)]
     lines += [f"  source  {source}" for source in board.source]
     return lines
+
+
+def _expected(board: Board) -> list[str]:
+    """What is looked at before a write."""
+    expect, kind = board.expect, board.layout.kind if board.layout is not None else None
+    found: list[str] = []
+    if expect.unique_id:
+        found.append(f"unique id {expect.unique_id}")
+    if expect.descriptor is not None:
+        found += _descriptor(expect.descriptor)
+    elif kind == "ifd":
+        found.append("a flash descriptor")
+    found += [f"volume {item.guid} at 0x{item.at:06X}" for item in expect.volume]
+    found += [f"volume {guid}" for guid in expect.volumes]
+    if expect.fmap or kind == "fmap":
+        found.append("an FMAP" + (f" with {', '.join(expect.fmap)}" if expect.fmap else ""))
+    return found
+
+
+def _descriptor(wanted: ExpectedDescriptor) -> list[str]:
+    found = [f"descriptor, sha256 {wanted.sha256}" if wanted.sha256 else "a flash descriptor"]
+    if wanted.components:
+        sizes = " and ".join(map(format_size, wanted.components))
+        found.append(f"descriptor of chips of {sizes}")
+    if wanted.straps_sha256:
+        found.append(f"straps, sha256 {wanted.straps_sha256}")
+    return found + [
+        f"region {name} at 0x{area.start:06X}, {format_size(area.length)}"
+        for name, area in wanted.regions.items()
+    ]

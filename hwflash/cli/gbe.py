@@ -152,27 +152,13 @@ def _change_file(
     how: WriteOptions,
     output: Path | None,
 ) -> str | None:
-    import time
-
-    from hwflash.flash.plan import Plan, Step, content_hash
-    from hwflash.jobs.edit_file import names_same_file, remember_file, replace_file, write_other
+    from hwflash.jobs.edit_file import change_file
     from hwflash.jobs.remember import Facts
     from hwflash.uefi.window import Window
 
-    began = time.time()
-    window = Window(new, where.address)
-    plan = Plan(
-        part=source.name, size=source.ranges[-1].end, windows=(where,),
-        steps=(Step("program", where, 0.0),), sha256=content_hash([new]),
-    )  # fmt: skip
     facts = Facts("gbe set", len(new), details={"mac": new[:6].hex(), "old_mac": old[:6].hex()})
-    backup: Path | None = None
-    if output is not None and not names_same_file(source.name, output):
-        write_other(source, window, output)
-    else:
-        backup = replace_file(source, window, how, plan, run.console)
-        output = None
-    remember_file(source, output, backup, how, facts, began, run.console)
+    window = Window(new, where.address)
+    backup = change_file(source, window, [where], how, facts, output, run.console)
     return str(backup) if backup else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,13 @@ from hwflash.cli.write import repeatable, write_options
 from hwflash.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hwflash.boards import Board
     from hwflash.jobs.boot_check import BootResult
+    from hwflash.jobs.selection import Image, Selection
+    from hwflash.jobs.session import Session
+    from hwflash.layout.files import Segment
 
 
 @click.command("boot")
@@ -48,9 +55,7 @@ def command(
     line did not come, or when the boot changed something outside of the variable stores.
     """
     from hwflash.jobs.boot_check import BootOptions, check_boot
-    from hwflash.jobs.regions import board_lookup
     from hwflash.jobs.rig import Rig
-    from hwflash.jobs.selection import segments
     from hwflash.jobs.watch import check_patterns
 
     until, timeout = options.pop("until"), options.pop("timeout")
@@ -71,10 +76,7 @@ def command(
     request = params.request(options)
     board = request.board
     assert board is not None  # noqa: S101 - looked at above
-    targets = (
-        segments(chosen, image, lambda path: params.load_file(run, path, kind), board.flash.size,
-                 board_lookup(board)) if image is not None or chosen.regions else []
-    )  # fmt: skip
+    content = _content(board, image, chosen, partial(params.load_file, run, kind=kind))
     told = BootOptions(
         until=until,
         timeout=timeout,
@@ -85,8 +87,23 @@ def command(
     )
     with repeatable(words), Rig(request, run.console, run.cancel, log) as rig:
         run.console.begin("boot", board=board.name)
-        result = check_boot(rig, targets, told, run.console, run.cancel)
+        result = check_boot(rig, content, told, run.console, run.cancel)
     return _outcome(board.name, result, dry_run=how.dry_run)
+
+
+def _content(
+    board: Board, image: Image | None, chosen: Selection, load: Callable[[Path], Image]
+) -> list[Segment] | Callable[[Session], list[Segment]]:
+    """What is written first; a session tells it where only the chip knows its regions."""
+    from hwflash.jobs.regions import board_lookup, told_by
+    from hwflash.jobs.selection import segments
+
+    size = board.flash.size
+    if image is None and not chosen.regions:
+        return []
+    if chosen.regions and told_by(board) is not None:
+        return lambda session: segments(chosen, image, load, size, session.region)
+    return segments(chosen, image, load, size, board_lookup(board))
 
 
 def _outcome(board: str, result: BootResult, *, dry_run: bool) -> runner.Outcome:

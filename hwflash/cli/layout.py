@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from hwflash.cli import params, runner
+from hwflash.cli.layout_import import import_lines, import_regions
 from hwflash.cli.layout_show import map_keys, map_lines
 from hwflash.errors import ImageError, UsageError
 from hwflash.layout.textfile import dump
@@ -17,7 +19,6 @@ from hwflash.units import Range, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from hwflash.boards import Board
     from hwflash.jobs.opening import Request
@@ -58,6 +59,21 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "--export", "exports", type=params.REGION, multiple=True, metavar="NAME:FILE",
         help="Write the bytes of a region to a file; repeatable.",
     ),
+    click.option(
+        "--import", "imports", type=params.REGION, multiple=True, metavar="NAME:FILE",
+        help="Replace a region of an image file by FILE: its bytes, or a whole image that has "
+        "them in the same place; repeatable. `write --region` does it on a chip.",
+    ),
+    click.option(
+        "-o", "--output", type=params.PATH,
+        help="With --import: write the result there, and leave SOURCE as it is.",
+    ),
+    click.option("-y", "--yes", is_flag=True, help="With --import: do not ask."),
+    click.option("-n", "--dry-run", is_flag=True, help="With --import: change nothing."),
+    click.option(
+        "--backup-dir", type=click.Path(path_type=Path, file_okay=False),
+        help="With --import: folder for the backup. Default: in the state directory.",
+    ),
     params.json_option,
 ]  # fmt: skip
 
@@ -72,6 +88,8 @@ def command(
     file: Path | None,
     save: Path | None,
     exports: Sequence[RegionChoice],
+    imports: Sequence[RegionChoice],
+    output: Path | None,
     **options: Any,
 ) -> runner.Outcome:
     """Draw the map of SOURCE, an image, a programmer URL, or board:NAME.
@@ -95,12 +113,17 @@ def command(
     regions: Sequence[Region] = own.regions if own is not None else found.regions
     if exports:
         _export(image, regions, exports)
+    done: dict[str, Any] = {}
+    if imports:
+        done = import_regions(run, place, image, regions, imports, output, options)
+    elif output is not None:
+        raise UsageError("--output goes with --import", code="usage.output")
     if save is not None:
         _save(save, dump(regions).encode())
     name = source if source == "-" else os.path.basename(source)  # noqa: PTH119 - may be a URL
-    keys = {**_keys(source, found, regions), "map": map_keys(kind, own, descriptor)}
+    keys = {**_keys(source, found, regions), "map": map_keys(kind, own, descriptor), **done}
     lines = _lines(name, found, regions, [] if own is None else map_lines(kind, own, descriptor))
-    return runner.Outcome(keys, lines)
+    return runner.Outcome(keys, import_lines(done) or lines)
 
 
 def _told(
@@ -128,21 +151,15 @@ def _told(
 
 def _export(image: bytes, regions: Sequence[Region], exports: Sequence[RegionChoice]) -> None:
     """Write regions to files of their own."""
-    from hwflash.jobs.regions import volume_region
-    from hwflash.layout.regions import RegionMap
+    from hwflash.jobs.regions import image_region
 
-    known = RegionMap(regions, nested=True)
     pieces: list[tuple[Path, bytes]] = []
     for choice in exports:
         if choice.file is None:
             raise UsageError(
                 f"--export {choice.name} wants a file: {choice.name}:FILE", code="usage.selection"
             )
-        if choice.name in known:
-            where = known[choice.name].range
-        else:
-            region = volume_region(choice.name, lambda: image) or known[choice.name]
-            where = region.range
+        where = image_region(choice.name, image, regions)
         pieces.append((choice.file, image[where.address : where.end]))
     for path, data in pieces:
         _save(path, data)

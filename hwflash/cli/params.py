@@ -219,11 +219,17 @@ def change_options(function: F) -> F:
     return function
 
 
+ACCEPT_OTHER_BOARD: Callable[[Any], Any] = click.option(
+    "--accept-other-board", is_flag=True,
+    help="Chip and image need not be what the board file expects.",
+)  # fmt: skip
+
 _CHANGE_OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--all-regions", is_flag=True,
         help="Protected regions, such as descriptor and management engine, may change too.",
     ),
+    ACCEPT_OTHER_BOARD,
     click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     click.option("-n", "--dry-run", is_flag=True, help="Show the plan, change nothing."),
     click.option(
@@ -270,6 +276,7 @@ def repeated(options: dict[str, Any]) -> list[str]:
             words += [word, str(options[key])]
     if options["frequency"] is not None:
         words += ["-f", f"{options['frequency']:.0f}"]
+    words += ["--accept-other-board"] if options.get("accept_other_board") else []
     return words + (["--allow-voltage"] if options["allow_voltage"] else [])
 
 

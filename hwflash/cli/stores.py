@@ -101,6 +101,7 @@ def read(
 # --- changing a store -------------------------------------------------------------------------
 
 _EDIT_OPTIONS: list[Callable[[Any], Any]] = [
+    params.ACCEPT_OTHER_BOARD,
     click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     click.option(
         "-n", "--dry-run", is_flag=True, help="Show the flash operations, change nothing."

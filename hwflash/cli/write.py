@@ -214,12 +214,15 @@ def write_options(
     nobody = piped or asking.nobody_is_there(run)
     if nobody and not yes and not dry_run:
         raise UsageError("nobody is there to confirm the plan", code="usage.confirm")
+    accepts = bool(options.get("accept_other_board"))
     return WriteOptions(
         state=state_dir(os.environ),
         backup_folder=options.pop("backup_dir"),
         verify_full=options.pop("verify") == "full",
         dry_run=dry_run,
         lift_protection=options.pop("lift_protection", False),
+        accept_other_board=accepts,
+        details={"accept_other_board": True} if accepts else {},
         confirm=None if yes else _asker(run),
         named_regions=named,
         kind=run.console.command,

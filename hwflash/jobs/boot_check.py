@@ -111,7 +111,7 @@ def markers(rig: Rig, options: BootOptions) -> tuple[str, ...]:
 
 def check_boot(
     rig: Rig,
-    targets: Sequence[Segment],
+    targets: Sequence[Segment] | Callable[[Session], Sequence[Segment]],
     options: BootOptions,
     reporter: Reporter,
     cancel: CancelToken,
@@ -120,7 +120,7 @@ def check_boot(
 
     Args:
         rig: the board.
-        targets: what is written first; may be empty.
+        targets: what is written first, where only the chip tells by its session; may be empty.
         options: how.
         reporter: is told how it goes.
         cancel: a request to stop.
@@ -135,8 +135,9 @@ def check_boot(
     rig.off()  # nobody may drive the bus of a board that somebody left on
     with rig.session() as session:
         written = None
-        if targets and options.write is not None:
-            written = write(session, targets, options.write, reporter, cancel)
+        content = targets(session) if callable(targets) else targets
+        if content and options.write is not None:
+            written = write(session, content, options.write, reporter, cancel)
             if options.write.dry_run:
                 return BootResult(None, "", written, None, Difference(), (), written.sha256)
         with _told_of(written):

@@ -6,20 +6,22 @@ import fcntl
 import hashlib
 import os
 import struct
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from hwflash.errors import EnvironmentFault, ImageError, Interrupted, UsageError
-from hwflash.flash.plan import Plan
+from hwflash.flash.plan import Plan, Step, content_hash
 from hwflash.jobs.prepare import WriteOptions
 from hwflash.jobs.remember import Facts, file_entry, record
 from hwflash.jobs.source import FileSource
 from hwflash.layout.files import Segment, load_image, save_image, write_atomically
 from hwflash.progress import Reporter
 from hwflash.uefi.window import Window
+from hwflash.units import Range
 
 #: struct flock: l_type, l_whence, l_start, l_len, l_pid (Linux, 64 bit).
 _FLOCK: Final = "hhqqi4x"
@@ -86,6 +88,50 @@ def replace_file(
         reporter.info(f"backup: {backup}", backup=str(backup))
         segments = [_changed(segment, new) for segment in source.image]
         save_image(path, segments, source.image.format)
+    return backup
+
+
+def change_file(
+    source: FileSource,
+    new: Window,
+    places: Sequence[Range],
+    options: WriteOptions,
+    facts: Facts,
+    output: Path | None,
+    reporter: Reporter,
+) -> Path | None:
+    """Put changed parts of an image into its file, or into another one.
+
+    Args:
+        source: the file as it was read.
+        new: its new content, around what changes at least.
+        places: what changes.
+        options: whom to ask, where backups and the history are.
+        facts: for the history.
+        output: where the result goes; None: it replaces the file.
+        reporter: is told of the backup.
+
+    Returns:
+        The backup of the file as it was, where it was replaced.
+
+    Raises:
+        UsageError, EnvironmentFault, ImageError, Interrupted: see `replace_file` and
+            `write_other`.
+    """
+    began, backup = time.time(), None
+    plan = Plan(
+        part=source.name, size=source.ranges[-1].end, windows=tuple(places),
+        steps=tuple(Step("program", place, 0.0) for place in places),
+        sha256=content_hash([new.at(place.address, place.length) for place in places]),
+    )  # fmt: skip
+    if output is not None and not names_same_file(source.name, output):
+        if output.exists() and options.confirm is not None and not options.confirm(plan):
+            raise Interrupted("not confirmed", code="interrupted.declined")
+        write_other(source, new, output)
+    else:
+        backup = replace_file(source, new, options, plan, reporter)
+        output = None
+    remember_file(source, output, backup, options, facts, began, reporter)
     return backup
 
 

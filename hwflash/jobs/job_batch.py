@@ -13,7 +13,7 @@ from hwflash.jobs.job_numbers import Supply
 from hwflash.jobs.job_values import placed_bytes
 from hwflash.jobs.jobfile_form import JobForm
 from hwflash.jobs.placeholders import UnitValues
-from hwflash.jobs.regions import board_lookup
+from hwflash.jobs.regions import Lookup, board_lookup, told_by
 from hwflash.jobs.selection import RegionChoice, Selection, segments
 from hwflash.layout.files import Image, Segment
 
@@ -55,6 +55,12 @@ class Batch:
         regions = [item.name for item in self.form.region]
         return frozenset([*image, *regions, *self.form.job.protected])
 
+    @property
+    def needs_chip(self) -> bool:
+        """Where its regions are only the chip tells."""
+        regions = [*self.form.region, *(self.form.image.regions if self.form.image else [])]
+        return bool(regions) and told_by(self.board) is not None
+
     def require_unchanged(self) -> None:
         """Refuse to go on with files that are not those the batch began with.
 
@@ -81,29 +87,29 @@ class Batch:
                     expected=known,
                 )
 
-    def content(self, size: int, unit: UnitValues) -> list[Segment]:
+    def content(self, size: int, unit: UnitValues, lookup: Lookup | None = None) -> list[Segment]:
         """What one unit's flash shall hold, in address order: image, regions over it, bytes over
         both. Variables come later, into the store that is then there.
 
         Args:
             size: of the chip, in bytes.
             unit: what placeholders stand for.
+            lookup: where regions are, on the chip that is there; None: where the board says.
 
         Raises:
             ImageError: a file does not fit.
             UsageError: a place outside the chip, an unknown region, a value that is none.
         """
-        found = self.image_content(size)
+        found = self.image_content(size, lookup)
+        where = lookup or board_lookup(self.board)
         for choice, image in self.region_choices():
-            for segment in segments(
-                Selection(regions=(choice,)), image, _none, size, board_lookup(self.board)
-            ):
+            for segment in segments(Selection(regions=(choice,)), image, _none, size, where):
                 found = lay_over(found, segment)
         for item in self.form.bytes:
             found = lay_over(found, placed_bytes(item, unit, self.blobs.__getitem__))
         return found
 
-    def image_content(self, size: int) -> list[Segment]:
+    def image_content(self, size: int, lookup: Lookup | None = None) -> list[Segment]:
         """The part of the content that comes from the image.
 
         Raises:
@@ -114,7 +120,8 @@ class Batch:
             return []
         choices = tuple(RegionChoice(name) for name in image.regions)
         chosen = Selection(at=image.at, regions=choices)
-        return segments(chosen, self.images[image.file], _none, size, board_lookup(self.board))
+        where = lookup or board_lookup(self.board)
+        return segments(chosen, self.images[image.file], _none, size, where)
 
     def region_choices(self) -> Iterable[tuple[RegionChoice, Image]]:
         """Regions with files of their own."""

@@ -91,6 +91,8 @@ def check_job(path: Path, environ: Mapping[str, str] = os.environ) -> Checked:
     units = samples(parts, files.sheet)
     trial, notes = try_variables(batch, [units[0], units[-1]])
     faults += trial
+    if batch.needs_chip:
+        notes = [*notes, "only the chip tells where the regions are; they are looked up there"]
     more, coming = _numbers(batch.supply, environ)
     faults += more
     return Checked(tuple(faults), (*notes, *coming), None if faults else batch)

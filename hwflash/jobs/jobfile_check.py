@@ -23,9 +23,10 @@ from hwflash.jobs.job_values import fault_of, placed_bytes, texts
 from hwflash.jobs.jobfile_form import ImageTable, RegionTable, Value, to_mac
 from hwflash.jobs.jobfile_rules import Parts, values_of
 from hwflash.jobs.placeholders import UnitValues, placeholders
-from hwflash.jobs.regions import board_lookup
+from hwflash.jobs.regions import EVERY, board_lookup, told_by
 from hwflash.jobs.selection import RegionChoice, Selection, segments
 from hwflash.jobs.unit_sheet import FAULTS_SHOWN, Sheet, read_sheet
+from hwflash.layout import ifd
 from hwflash.layout.files import Image, load_image
 from hwflash.units import Range
 
@@ -147,10 +148,15 @@ def _board(parts: Parts, files: Files) -> Iterator[Fault]:
     except HwflashError as error:
         yield Fault("job.board", error.message)
         return
-    regions = files.board.region_map()
     for index, region in enumerate(parts.job.protected):
-        if region not in regions:
+        if region != EVERY and not may_have(files.board, region):
             yield Fault(f"job.protected[{index}]", f"is {region}, which the board does not have")
+
+
+def may_have(board: Board, region: str) -> bool:
+    """Whether a board has a region, or one that only its chip tells may have that name."""
+    teller = told_by(board)
+    return teller == "fmap" or region in (ifd.NAMES if teller == "ifd" else board.region_map())
 
 
 def _images(parts: Parts, files: Files) -> Iterator[Fault]:
@@ -265,6 +271,9 @@ def _places(parts: Parts, files: Files) -> Iterator[Fault]:
         at = table.at if isinstance(table, ImageTable) else None
         if regions and files.board is None:
             continue
+        if regions and told_by(files.board) is not None:  # where they are is seen on the chip
+            yield from _names_on_chip(path, table, files)
+            continue
         selection = Selection(at=at, regions=tuple(RegionChoice(name) for name in regions))
         try:
             parts_of_it = segments(selection, image, load_image, size, board_lookup(files.board))
@@ -287,6 +296,16 @@ def _places(parts: Parts, files: Files) -> Iterator[Fault]:
         found.append((f"bytes[{index}]", [place]))
     yield from _overlaps(found)
     yield from _protected(parts, files.board, covered)
+
+
+def _names_on_chip(path: str, table: ImageTable | RegionTable, files: Files) -> Iterator[Fault]:
+    names = (
+        {f"regions[{index}]": name for index, name in enumerate(table.regions)}
+        if isinstance(table, ImageTable) else {"name": table.name}
+    )  # fmt: skip
+    for key, name in names.items():
+        if files.board is not None and not may_have(files.board, name):
+            yield Fault(f"{path}.{key}", f"is {name}, which no flash descriptor has")
 
 
 def _size(parts: Parts, files: Files) -> int:
@@ -314,7 +333,7 @@ def _protected(parts: Parts, board: Board | None, covered: Sequence[Range]) -> I
     named |= set(parts.image.regions) if parts.image is not None else set()
     for region in board.region_map():
         touched = any(item.overlaps(region.range) for item in covered)
-        if region.protected and touched and region.name not in named:
+        if region.protected and touched and not {region.name, EVERY} & named:
             text = f"does not name {region.name}, which the board protects and the job writes"
             yield Fault("job.protected", text)
 

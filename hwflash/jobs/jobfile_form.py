@@ -120,7 +120,12 @@ class JobTable(Table):
     board: Text | None = Field(default=None, description="name of a board, or a board file")
     programmer: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+]*:\S")] | None = None
     verify: Literal["touched", "full"] = "touched"
-    protected: list[Name] = Field(default=[], description="protected regions that may be written")
+    protected: list[Name | Literal["*"]] = Field(
+        default=[], description="protected regions that may be written; *: all of them"
+    )
+    accept_other_board: bool = Field(
+        default=False, description="chips and image need not be what the board file expects"
+    )
     again: Literal["refuse", "same"] = Field(
         default="refuse", description="a chip that was done before: refused, or the same numbers"
     )

@@ -86,6 +86,8 @@ def try_variables(batch: Batch, units: Sequence[UnitValues]) -> tuple[list[Fault
 
 
 def _source(batch: Batch, unit: UnitValues) -> FileSource | None:
+    if batch.needs_chip:
+        return None
     size = batch.board.flash.size if batch.board is not None else 1 << 32
     image = batch.form.image
     if batch.board is None and image is not None and image.at is None:

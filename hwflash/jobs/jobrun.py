@@ -155,8 +155,10 @@ class _Work:
             }
             if self._run.identified is not None:
                 self._run.identified(session)
-            # A chip of another size must not cost a number.
-            self._batch.image_content(session.chip.size)
+            # A chip of another size, or without a region of the job, must not cost a number.
+            self._batch.image_content(session.chip.size, session.region)
+            for choice, _ in self._batch.region_choices():
+                session.region(choice.name)
             self._take(session)
             self._write(session)
             self._set_variables(session)
@@ -248,7 +250,7 @@ class _Work:
         if form.image is None and not form.region and not form.bytes:
             return
         try:
-            content = self._batch.content(session.chip.size, self._values)
+            content = self._batch.content(session.chip.size, self._values, session.region)
         except HwflashError:
             self.useless = True  # the same numbers would fail again
             raise
@@ -295,6 +297,7 @@ class _Work:
             verify_full=self._batch.form.job.verify == "full",
             confirm=self._about_to_change,
             named_regions=self._batch.named,
+            accept_other_board=self._batch.form.job.accept_other_board,
             kind="job",
             details=self._details(),
         )

@@ -13,9 +13,10 @@ from hwflash.flash import backup as backups
 from hwflash.flash.execute import differences, read_range, read_ranges
 from hwflash.flash.plan import Plan, Window, make_plan, windows_for
 from hwflash.flash.steady import until_steady
+from hwflash.jobs.expectations import require_board
 from hwflash.jobs.known import from_image, report_wrong, spot_check
 from hwflash.jobs.lifting import lift_for
-from hwflash.jobs.regions import unnamed_protected
+from hwflash.jobs.regions import DESCRIPTOR, EVERY, unnamed_protected
 from hwflash.jobs.session import Session
 from hwflash.layout.files import Segment
 from hwflash.layout.regions import Region
@@ -36,6 +37,7 @@ class WriteOptions:
         named_regions: protected regions of the board that the user named.
         assume: what the chip is said to hold; spot-checked instead of read.
         lift_protection: lift the chip's protection for the write, and put it back.
+        accept_other_board: the chip need not hold what the board file expects.
         kind: what the history calls it: ``write``, ``erase``, ``restore``.
         details: more for the history, such as whose unit it is; JSON values.
     """
@@ -48,6 +50,7 @@ class WriteOptions:
     named_regions: frozenset[str] = frozenset()
     assume: tuple[Segment, ...] = ()
     lift_protection: bool = False
+    accept_other_board: bool = False
     kind: str = "write"
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -96,6 +99,8 @@ def prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
 
     Raises:
         UsageError: a target outside the chip, two that overlap, or a protected region.
+        ChipError, ImageError: chip or image are of another board; see
+            `hwflash.jobs.expectations.require_board`.
         ChipUnsupported: facts about the chip are in doubt.
         ChipProtected: the chip's protection covers bytes to be changed.
         BusUnstable: what will change reads differently the second time.
@@ -103,19 +108,38 @@ def prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
     """
     _check_targets(job.session, targets)
     job.session.require_writable()
-    regions = job.session.guarded(job.options.named_regions)
-    if job.session.layout_problem is not None:
-        job.reporter.warning(
-            f"the chip's flash descriptor cannot be used and protects nothing: "
-            f"{job.session.layout_problem}",
-            code=job.session.layout_problem.code,
-        )
-    board = job.session.board
-    if board is not None and board.region:  # a board's word is kept whatever the chip holds
-        changed = [target.range for target in targets]
-        owner = layout_owner(job.session)
-        require_regions(regions, owner, changed, job.options.named_regions)
     return until_steady(job.session.programmer.bus, job.reporter, lambda: _prepare(job, targets))
+
+
+def _require_allowed(job: Job, targets: Sequence[Segment]) -> None:
+    """Refuse targets by what board file and chip say of regions, whatever they hold.
+
+    Raises:
+        UsageError: a region that the board file protects (``usage.protected-region``), or the
+            whole chip while its descriptor cannot say what is protected
+            (``usage.unusable-descriptor``).
+    """
+    session, named = job.session, job.options.named_regions
+    session.guarded(named)  # the chip's own layout is looked at
+    changed = [target.range for target in targets]
+    problem = session.layout.problem
+    if problem is not None:
+        job.reporter.warning(
+            f"the chip's own layout cannot be used and protects nothing: {problem}",
+            code=problem.code,
+        )
+        start = session.unnamed(DESCRIPTOR, named) if problem.code.startswith("ifd.") else []
+        if EVERY not in named and any(a.overlaps(b) for a in start for b in changed):
+            raise UsageError(
+                "the chip's flash descriptor cannot be used: what it protects is not known, and "
+                f"this would write over it ({problem.message})",
+                code="usage.unusable-descriptor",
+                problem=problem.code,
+            )
+    board = session.board
+    if board is not None and board.region:  # a board's word is kept whatever the chip holds
+        stated = session.guarded(named, chip=False)
+        require_regions(stated, layout_owner(session), changed, named)
 
 
 def _check_targets(session: Session, targets: Sequence[Segment]) -> None:
@@ -183,6 +207,8 @@ def kept_ranges(job: Job) -> tuple[Range, ...]:
 
 def _prepare(job: Job, targets: Sequence[Segment]) -> Prepared:
     flash = job.session.flash
+    require_board(job, targets)
+    _require_allowed(job, targets)
     places = windows_for([target.range for target in targets], flash.geometry, kept_ranges(job))
     assume = () if job.options.verify_full else job.options.assume  # all is read then anyway
     assumed = from_image(assume, places) if assume else None
@@ -227,6 +253,7 @@ def _plan(
                 at = target.address - place.address
                 new[at : at + len(target.data)] = target.data
         windows.append(Window(place.address, old, bytes(new)))
+    job.session.layout.notice([window.old for window in windows])
     _require_kept(job, windows)
     geometry = job.session.flash.geometry
     plan = make_plan(job.session.chip.part, geometry, windows, kept_ranges(job))

@@ -1,14 +1,17 @@
 """Where the regions of a chip are: told by a layout file, the board file, or the chip itself.
 
 A chip that begins with an Intel flash descriptor is treated by it also without a board: descriptor,
-management engine and network settings are written only when they are named. A board file with
-``[[region]]`` entries takes its place: what it does not call protected is not.
+management engine and network settings are written only when they are named; so are the read-only
+areas of an FMAP. Regions of a board file are added to that: they take the place of names only.
+
+Limits: an FMAP that is not at a multiple of 64 KiB protects a chip only where it is read anyway,
+as before a write of the whole chip, or where the board file says that there is one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,13 +25,20 @@ if TYPE_CHECKING:
     from hwflash.flash.nor import NorFlash
 
 #: A map begins at a multiple of this in images that were built to be searched.
-_STRIDE: Final = 4 * KIB
+STRIDE: Final = 4 * KIB
+#: Where it is looked for before any write: a search of each 4 KiB would take longer than a small
+#: write.
+MAP_STRIDE: Final = 64 * KIB
 _GUID = re.compile(r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")
 
+#: Where a flash descriptor is.
+DESCRIPTOR: Final = Range(0, ifd.DESCRIPTOR_SIZE)
 #: Stands for the name of every region.
 EVERY: Final = "*"
 
 Lookup = Callable[[str], Range]
+#: Gives the bytes of many short ranges.
+Read = Callable[[Sequence[Range]], list[bytes]]
 
 
 def read_layout_file(path: Path, size: int | None = None) -> RegionMap:
@@ -49,35 +59,99 @@ def board_lookup(board: Board | None) -> Lookup | None:
     return (lambda name: board.region_map()[name].range) if board is not None else None
 
 
-def chip_regions(flash: NorFlash, board: Board | None) -> tuple[RegionMap, ImageError | None]:
-    """The regions of a chip.
+class ChipLayout:
+    """What a chip tells of its regions itself; read when it is asked for, and once.
 
-    Returns:
-        The regions, none where nothing tells them; and why the descriptor of a chip could not be
-        used, where no board demands it.
-
-    Raises:
-        ImageError: the board says that the chip tells its regions, and it does not (``ifd.none``,
-            ``fmap.none``), or not in a usable way.
-        BusUnstable: two reads of its start differ.
+    Attributes:
+        problem: why its descriptor, or else its FMAP, could not be used, once it was looked at.
     """
-    size = flash.chip.size
-    kind = board.layout.kind if board is not None and board.layout is not None else None
-    if board is not None and board.region:
-        return board.region_map(), None
-    if kind == "fmap":
-        return _fmap(flash), None
-    if ifd.find(_twice(flash, 0x14)) is None:
-        if kind == "ifd":
+
+    def __init__(self, flash: NorFlash) -> None:
+        self._flash = flash
+        self._size = flash.chip.size
+        self._descriptor: RegionMap | None = None
+        self._map: RegionMap | None = None
+        self._whole_map: RegionMap | None = None
+        self._looked = False
+        self.problem: ImageError | None = None
+
+    def regions(self, board: Board | None) -> RegionMap:
+        """The regions by which the chip is treated, none where nothing tells them.
+
+        Raises:
+            ImageError: the board says that the chip tells them, and it does not (``ifd.none``,
+                ``fmap.none``), or not in a usable way.
+            BusUnstable: two reads of its start differ.
+        """
+        kind = told_by(board)
+        if kind == "fmap":
+            if self._whole_map is None:
+                self._whole_map = _fmap(self._flash)
+            return self._whole_map
+        self._look()
+        if kind == "ifd" and self.problem is not None and self.problem.code.startswith("ifd"):
+            raise self.problem
+        if kind == "ifd" and self._descriptor is None:
             raise ImageError("the chip has no Intel flash descriptor", code="ifd.none")
-        return RegionMap((), size), None
-    try:
-        found = ifd.parse(_twice(flash, ifd.DESCRIPTOR_SIZE), size)
-        return ifd.region_map(found, size), None
-    except ImageError as error:
-        if kind == "ifd":
-            raise
-        return RegionMap((), size), error
+        return self._descriptor or RegionMap((), self._size)
+
+    def protected(self) -> tuple[Region, ...]:
+        """Regions of its descriptor that are not the host's, and read-only areas of its FMAP.
+
+        Raises:
+            BusUnstable: two reads of its start differ.
+        """
+        self._look()
+        return tuple(
+            region
+            for found in (self._descriptor, self._map)
+            if found is not None
+            for region in found
+            if region.protected
+        )
+
+    def areas(self) -> RegionMap | None:
+        """Its FMAP, at any multiple of 4 KiB.
+
+        Raises:
+            ImageError: there is one, and it cannot be used.
+        """
+        return quick_fmap(self._flash.read_pieces, self._size)
+
+    def notice(self, contents: Sequence[bytes]) -> None:
+        """Look for an FMAP in what was read, where it is not at a multiple of 64 KiB."""
+        for content in contents:
+            if self._map is None and fmap.SIGNATURE in content:
+                self._try(lambda content=content: self._within(content))
+
+    def _look(self) -> None:
+        if self._looked:
+            return
+        if ifd.find(_twice(self._flash, 0x14)) is not None:
+            head = _twice(self._flash, ifd.DESCRIPTOR_SIZE)
+            try:
+                self._descriptor = ifd.region_map(ifd.parse(head, self._size), self._size)
+            except ImageError as error:
+                self.problem = error
+        self._try(lambda: quick_fmap(self._flash.read_pieces, self._size, MAP_STRIDE))
+        self._looked = True
+
+    def _try(self, look: Callable[[], RegionMap | None]) -> None:
+        try:
+            self._map = look()
+        except ImageError as error:
+            self.problem = self.problem or error
+
+    def _within(self, content: bytes) -> RegionMap | None:
+        found = fmap.find(content, self._size)
+        return RegionMap(found.regions, self._size, nested=True) if found is not None else None
+
+
+def told_by(board: Board | None) -> str | None:
+    """What on the chip tells the regions of a board: ``ifd`` or ``fmap``; None: no board says."""
+    if board is None or board.layout is None or board.region:
+        return None
+    return board.layout.kind if board.layout.kind in ("ifd", "fmap") else None
 
 
 def _twice(flash: NorFlash, length: int) -> bytes:
@@ -109,6 +183,23 @@ def image_regions(image: bytes, board: Board | None = None) -> tuple[str, Region
     if kind == "fmap":
         raise ImageError("the image has no FMAP", code="fmap.none")
     return None
+
+
+def image_region(name: str, image: bytes, regions: Iterable[Region]) -> Range:
+    """Where a region of an image is, or a firmware volume by its GUID.
+
+    Args:
+        name: of it.
+        image: all of it, from address 0 on.
+        regions: those that are known of it.
+
+    Raises:
+        UsageError: there is none of that name (``usage.region``).
+    """
+    known = RegionMap(regions, nested=True)
+    if name in known:
+        return known[name].range
+    return (volume_region(name, lambda: image) or known[name]).range
 
 
 def volume_region(name: str, read: Callable[[], bytes]) -> Region | None:
@@ -156,7 +247,7 @@ def unnamed_protected(regions: Sequence[Region], named: frozenset[str]) -> list[
 def _fmap(flash: NorFlash) -> RegionMap:
     """The map of a chip, looked for where builds put it, and then everywhere."""
     size = flash.chip.size
-    found = quick_fmap(flash)
+    found = quick_fmap(flash.read_pieces, size)
     if found is not None:
         return found
     everywhere = fmap.find(flash.read(0, size))
@@ -165,25 +256,36 @@ def _fmap(flash: NorFlash) -> RegionMap:
     return RegionMap(everywhere.regions, size, nested=True)
 
 
-def quick_fmap(flash: NorFlash) -> RegionMap | None:
-    """The map of a chip, where builds put it; None when it is not there.
+def quick_fmap(read: Read, size: int, stride: int = STRIDE) -> RegionMap | None:
+    """The map of a flash, where builds put it; None when it is not there.
+
+    Args:
+        read: gives the bytes of many short ranges.
+        size: bytes of the flash.
+        stride: of what it is looked for at a multiple.
 
     Raises:
         ImageError: there is one, and it cannot be used.
     """
-    size = flash.chip.size
-    places = [Range(at, 8) for at in range(0, size, _STRIDE)]
-    heads = flash.read_pieces(places)
-    length = fmap.HEADER.size + fmap.LIMIT * fmap.AREA.size
-    for place, head in zip(places, heads, strict=True):
+    places = [Range(at, 8) for at in range(0, size, stride)]
+    for place, head in zip(places, read(places), strict=True):
         if head != fmap.SIGNATURE:
             continue
-        at = place.address
         try:
-            found = fmap.parse(flash.read(at, min(length, size - at)), at, size)
+            found = fmap.parse(_map_at(read, place.address, size), place.address, size)
         except ImageError as error:
             if error.code == "fmap.version":
                 continue
             raise
         return RegionMap(found.regions, size, nested=True)
     return None
+
+
+def _map_at(read: Read, at: int, size: int) -> bytes:
+    """A map with as many areas as it claims, in pieces that any programmer reads at once."""
+    (head,) = read([Range(at, min(fmap.HEADER.size, size - at))])
+    if len(head) < fmap.HEADER.size:
+        return head
+    areas = min(fmap.HEADER.unpack(head)[-1], fmap.LIMIT)
+    end = min(at + fmap.HEADER.size + areas * fmap.AREA.size, size)
+    return b"".join(read([Range(x, min(STRIDE, end - x)) for x in range(at, end, STRIDE)]))

@@ -27,10 +27,10 @@ from hwflash.flash.protection import ProtectionAccess
 from hwflash.flash.steady import until_steady
 from hwflash.jobs.opening import Request, open_programmer, remembered_clock
 from hwflash.jobs.programmer import Programmer
-from hwflash.jobs.regions import chip_regions, quick_fmap, read_layout_file, volume_region
+from hwflash.jobs.regions import ChipLayout, read_layout_file, volume_region
 from hwflash.jobs.voltage import require_board_voltage, require_chip_voltage
 from hwflash.layout.regions import Region, RegionMap
-from hwflash.progress import Reporter
+from hwflash.progress import NullReporter, Reporter
 from hwflash.units import Range, format_hz, subtract_ranges
 
 _log = logging.getLogger(__name__)
@@ -44,18 +44,24 @@ class Session:
         identity: what the chip answered.
         flash: the chip as a flash device.
         board: the board, or None.
-        layout_problem: why the chip's own descriptor could not be used, once it was looked at.
+        layout: what the chip tells of its regions itself.
     """
 
-    def __init__(self, programmer: Programmer, identity: Identity, board: Board | None) -> None:
+    def __init__(
+        self,
+        programmer: Programmer,
+        identity: Identity,
+        board: Board | None,
+        reporter: Reporter | None = None,
+    ) -> None:
         self.programmer = programmer
         self.identity = identity
         self.board = board
         self.flash = NorFlash(programmer.bus, identity.chip)
         self._regions: RegionMap | None = None
         self._layout_file = False
-        self._own: tuple[Region, ...] | None = None
-        self.layout_problem: ImageError | None = None
+        self.layout = ChipLayout(self.flash)
+        self._reporter = reporter or NullReporter()
         self._started = programmer.bus.clock.now()
 
     def __enter__(self) -> Self:
@@ -96,39 +102,58 @@ class Session:
 
         Raises:
             ImageError: the board says that the chip tells them, and it does not.
+            BusUnstable: two reads of what tells them differ at any clock.
         """
         if self._regions is None:
-            self._regions, self.layout_problem = chip_regions(self.flash, self.board)
+            # Asked for before a job begins, too, which would slow down by itself.
+            self._regions = until_steady(self.programmer.bus, self._reporter, self._told)
         return self._regions
 
-    def guarded(self, named: frozenset[str]) -> tuple[Region, ...]:
-        """The regions with what of them is protected, also where a layout file names others.
+    def guarded(self, named: frozenset[str], *, chip: bool = True) -> tuple[Region, ...]:
+        """The regions, and what else is protected: by the board file, and by the chip itself.
 
         Args:
-            named: what the user named; what lies in such a region of a layout file is left out.
+            named: what the user named: what lies in such a region is left out of the rest.
+            chip: with what the chip itself protects.
 
         Raises:
-            ImageError: as `regions`, unless a layout file is used.
+            BusUnstable: two reads of the start of the chip differ.
         """
-        regions = self.regions()
-        if not self._layout_file:
-            return regions.regions
-        meant = [item.range for item in regions if item.name in named]
+        regions = self._known_regions()
+        others = list(self.layout.protected()) if chip else []
+        if self._layout_file:
+            others += [item for item in self._by_board() if item.protected]
         left = [
             replace(item, range=piece)
-            for item in self._protected_by_chip()
-            for piece in subtract_ranges([item.range], meant)
+            for item in others
+            if item not in regions.regions
+            for piece in self.unnamed(item.range, named)
         ]
         return (*regions, *left)
 
-    def _protected_by_chip(self) -> tuple[Region, ...]:
-        if self._own is None:
-            try:
-                found, self.layout_problem = chip_regions(self.flash, self.board)
-                self._own = tuple(item for item in found if item.protected)
-            except ImageError as error:
-                self._own, self.layout_problem = (), error
-        return self._own
+    def unnamed(self, place: Range, named: frozenset[str]) -> list[Range]:
+        """What of a range lies in no region that was named."""
+        meant = [item.range for item in self._known_regions() if item.name in named]
+        return subtract_ranges([place], meant)
+
+    def _known_regions(self) -> RegionMap:
+        return self.regions() if self._layout_file else self._by_board()
+
+    def _by_board(self) -> RegionMap:
+        """The regions without a layout file; none where the chip does not tell them as it should.
+
+        What the board says and the chip lacks is found in `hwflash.jobs.expectations`.
+        """
+        try:
+            return self._told()
+        except ImageError:
+            return RegionMap((), self.chip.size)
+
+    def _told(self) -> RegionMap:
+        board = self.board
+        if board is not None and board.region:
+            return board.region_map()
+        return self.layout.regions(board)
 
     def region(self, name: str) -> Range:
         """Where a region is, or a firmware volume by its GUID, or an area of the chip's FMAP.
@@ -143,12 +168,12 @@ class Session:
             volume = volume_region(name, lambda: self.flash.read(0, self.chip.size))
             if volume is not None:
                 return volume.range
-            areas = quick_fmap(self.flash) if self.board is None else None
+            areas = self.layout.areas() if self.board is None else None
             if areas is not None and name in areas:
                 return areas[name].range
         if not found.regions:
-            if self.layout_problem is not None:
-                raise self.layout_problem
+            if self.layout.problem is not None:
+                raise self.layout.problem
             raise UsageError(
                 f"region {name} needs a board or a layout that says where it is",
                 code="usage.region-board",
@@ -272,7 +297,7 @@ def open_session(request: Request, reporter: Reporter) -> Session:
         _report(identity, reporter)
         _require_board_chip(request, identity)
         require_chip_voltage(request, identity.chip)
-        return Session(programmer, identity, request.board)
+        return Session(programmer, identity, request.board, reporter)
     except BaseException:
         programmer.release()
         raise

@@ -22,7 +22,8 @@ from hwflash.flash.steady import until_steady
 from hwflash.jobs.carry_out import begin, carry_out, supersede
 from hwflash.jobs.edit_file import names_same_file, remember_file, replace_file, write_other
 from hwflash.jobs.erase_steps import fit_erases, fold_erases
-from hwflash.jobs.lifting import lift_for
+from hwflash.jobs.expectations import require_board
+from hwflash.jobs.lifting import lift_for, put_back_left
 from hwflash.jobs.prepare import (
     Job,
     Prepared,
@@ -219,9 +220,10 @@ def _edit_flash(
         edited = replace(edited, seconds=session.seconds)
         if options.write.dry_run:
             return edited
+        put_back_left(job, lambda: _confirmed(options.write, edited.plan))
         facts = replace(facts, unique_id=session.unique_id())
         return replace(edited, entry=remember(job, facts, "unchanged"))
-    if options.write.confirm is not None and not options.write.confirm(edited.plan):
+    if not _confirmed(options.write, edited.plan):
         raise Interrupted("not confirmed", code="interrupted.declined", backup=str(backup.path))
     cancel.check()
     facts = replace(facts, unique_id=session.unique_id(), backup_sha256=backup.sha256)
@@ -247,13 +249,22 @@ def _edit_flash(
     return replace(edited, executed=True, backup=backup.path, seconds=session.seconds, entry=entry)
 
 
+def _confirmed(options: WriteOptions, plan: Plan) -> bool:
+    return options.confirm is None or options.confirm(plan)
+
+
 def _prepare(
     source: ChipSource, job: Job, options: EditOptions, change: Callable[[Nvram], T]
 ) -> tuple[Edited[T], Prepared]:
     """Read, change in memory, plan, read again, back up."""
     session, geometry = source.session, source.session.flash.geometry
+    repairs = options.repair != "none" or options.place is not None
+    if not repairs:
+        require_board(job)
     found, window = _located(source, options, job.reporter, job.cancel)
     whole = geometry.align(extent(found))
+    if repairs:  # what is broken there cannot be what the board expects
+        require_board(job, skip=extent(found))
     sizes = [
         min(kind.size for kind in region.types)
         for region in geometry.regions
@@ -327,7 +338,7 @@ def _edit_file(
         require_regions(board.region_map().regions, f"board {board.name}", plan.changed, named)
     if output is not None and not names_same_file(source.name, output):
         replaces = output.exists()
-        if replaces and options.write.confirm is not None and not options.write.confirm(plan):
+        if replaces and not _confirmed(options.write, plan):
             raise Interrupted("not confirmed", code="interrupted.declined")
         write_other(source, new, output)
         entry = remember_file(

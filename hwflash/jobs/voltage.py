@@ -1,4 +1,4 @@
-"""A chip that the programmer's 3.3 V would harm is left alone, unless the user knows better."""
+"""Whether a chip bears the levels that the programmer drives: an FT232H works at 3.3 V only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def require_board_voltage(request: Request) -> None:
     """Before anything is driven: the board file may say that 3.3 V would harm the chip.
 
     Raises:
-        ChipUnsupported: it does (``chip.voltage``).
+        ChipUnsupported: it does, and the user does not say that levels are shifted
+            (``chip.voltage``).
     """
     board = request.board
     if board is None or board.flash.voltage is None or request.allow_voltage:
@@ -27,10 +28,10 @@ def require_board_voltage(request: Request) -> None:
 
 
 def require_chip_voltage(request: Request, chip: Chip) -> None:
-    """Refuse a chip that 3.3 V would harm.
+    """The same by the chip that answered.
 
     Raises:
-        ChipUnsupported: ``chip.voltage``.
+        ChipUnsupported: see `require_board_voltage`.
     """
     if chip.voltage is None or request.allow_voltage or chip.voltage[1] >= ADAPTER_VOLTS:
         return

@@ -55,8 +55,12 @@ def places(image: bytes) -> Iterator[int]:
         at = image.find(SIGNATURE, at + 1)
 
 
-def find(image: bytes) -> Fmap | None:
+def find(image: bytes, size: int | None = None) -> Fmap | None:
     """The first usable map of an image; None: it has none.
+
+    Args:
+        image: to be searched.
+        size: bytes of the flash, where the image is a part of it.
 
     The signature also stands in programs that look for it, so a place that is none is passed over.
 
@@ -66,7 +70,8 @@ def find(image: bytes) -> Fmap | None:
     problem: ImageError | None = None
     for at in places(image):
         try:
-            return parse(image[at : at + HEADER.size + LIMIT * AREA.size], at, len(image))
+            table = image[at : at + HEADER.size + LIMIT * AREA.size]
+            return parse(table, at, len(image) if size is None else size)
         except ImageError as error:
             if error.code != "fmap.version":
                 problem = problem or error

@@ -137,6 +137,22 @@ def parse(head: bytes, size: int | None = None) -> Descriptor:
     return Descriptor(version, chips, regions, masters, tuple(notes))
 
 
+def straps(head: bytes) -> bytes:
+    """The straps of the chipset, as they are: 4 bytes each; the processor's are not among them.
+
+    Raises:
+        ImageError: no descriptor (``ifd.none``), or a table outside of it (``ifd.pointer``).
+    """
+    place = find(head)
+    if place is None:
+        raise ImageError("there is no Intel flash descriptor", code="ifd.none")
+    map1 = _word(head, place + 8, "map")
+    start, count = _byte(map1, 16) << 4, _byte(map1, 24)
+    if count:
+        _word(head[:DESCRIPTOR_SIZE], start + 4 * (count - 1), "strap")
+    return bytes(head[start : start + 4 * count])
+
+
 def region_map(descriptor: Descriptor, size: int) -> RegionMap:
     """The regions of a descriptor as a map of the whole flash."""
     return RegionMap(descriptor.regions, size)

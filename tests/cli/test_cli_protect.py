@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness import Answer, Bench
+from uefi.volumes import OVMF_4M, some_variables, volume_bytes
 
 from hwflash.chip import catalog
 
@@ -232,3 +233,25 @@ def test_a_cut_write_says_that_the_protection_is_lifted(tmp_path: Path) -> None:
     assert stored(bench)[1] == 0x1C
     assert bench.content == old[:0x100] + bytes(300) + old[0x100 + 300 :]
     assert ok(bench, "protect", "status").result["unfinished"] == []
+
+
+@pytest.mark.slow
+def test_variables_that_are_as_asked_for_put_an_old_protection_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No simulated chip has both a unique id and protection bits that always outlast a cut.
+    monkeypatch.setattr("hwflash.flash.nor.NorFlash.unique_id", lambda _: "00112233")
+    bench = Bench(tmp_path, "n25q032a")
+    bench.fill(bytes(volume_bytes(some_variables(), OVMF_4M)).ljust(bench.size, b"\xff"))
+    bench.set_registers({1: 0x1C})
+    data = bench.file("x.bin", bytes(300))
+    words = ("write", data, "--at", "0x300000", "--yes", "--lift-protection", "--json")
+    assert bench.run(*words, "-p", bench.url(power_cut=3)).code == 6
+    lifted = stored(bench)[1]
+    assert lifted != 0x1C
+    same = ("vars", "set", bench.url(), "Variable2", "--hex", "02" * 15, "-y")
+    assert bench.json(*same, "--dry-run").result["operations"] == []
+    assert stored(bench)[1] == lifted
+    answer = bench.json(*same)
+    assert (answer.code, answer.result["executed"]) == (0, False), answer.out
+    assert stored(bench)[1] == 0x1C

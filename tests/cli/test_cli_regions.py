@@ -148,6 +148,62 @@ def test_layout_prints_and_saves(board: Bench) -> None:
     assert "host may read fd bios gbe; may write bios gbe" in text
 
 
+def test_a_region_of_another_image_is_imported(board: Bench, flash: bytes) -> None:
+    """By its bytes, or from a whole image; nothing around it changes, and the file is backed up."""
+    me = board.file("me.bin", bytes(ME.stop - ME.start))
+    other = board.file("other.bin", bytes([7]) * 0x1000 + changed(flash, 0x1100)[0x1000:])
+    out = board.folder / "out.bin"
+    answer = board.json("layout", board.image, "--import", f"me:{me}", "-o", out)
+    assert (answer.code, answer.result["executed"]) == (0, True), answer.out
+    new = flash[: ME.start] + me.read_bytes() + flash[ME.stop :]
+    assert out.read_bytes() == new
+    assert board.content == flash
+    both = ("layout", out, "--import", f"me:{board.image}", "--import", f"gbe:{other}")
+    assert board.json(*both).error["code"] == "usage.confirm"
+    assert not board.json(*both, "--dry-run").result["executed"]
+    assert out.read_bytes() == new
+    answer = board.json(*both, "--yes")
+    assert [item["name"] for item in answer.result["imported"]] == ["me", "gbe"]
+    assert out.read_bytes() == changed(flash, 0x1100)
+    assert Path(answer.result["backup"]).read_bytes() == new
+    assert "nothing to do" in board.run(*both, "--yes").out
+    answer = board.run("layout", board.image, "--import", f"me:{me}", "-o", out, typed="n\n")
+    assert answer.code == 130
+    assert out.read_bytes() == changed(flash, 0x1100)
+    assert board.json("history", "list").result["entries"][0]["kind"] == "layout import"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--import", "me:SHORT", "--yes"], "image.smaller-than-region"),
+        (["--import", "gbe:LONG", "--yes"], "image.larger-than-region"),
+        (["--import", "me:MOVED", "--yes"], "image.other-layout"),
+        (["--import", "oops:SHORT", "--yes"], "usage.region"),
+        (["--import", "me", "--yes"], "usage.selection"),
+        (["--import", "me:nowhere.bin", "--yes"], "image.unreadable"),
+        (["--import", "gbe:PAIR", "--import", "gbe:PAIR", "--yes"], "usage.overlap"),
+        (["--output", "x.bin"], "usage.output"),
+    ],
+)
+def test_import_slips(board: Bench, flash: bytes, words: list[str], code: str) -> None:
+    moved = bytearray(flash)
+    moved[:0x1000] = descriptor(1, {**V1, 2: (0x3000, 0x2FFFF), 1: (0x30000, BIOS.stop - 1)})
+    board.file("MOVED", moved)
+    for name, length in (("SHORT", 16), ("LONG", 0x2001), ("PAIR", 0x2000)):
+        board.file(name, bytes(length))
+    assert board.json("layout", board.image, *words).error["code"] == code
+    assert board.content == flash
+
+
+def test_import_is_not_for_chips(board: Bench, flash: bytes) -> None:
+    pair = board.file("pair", bytes(0x2000))
+    answer = board.json("layout", board.url(), "--import", f"gbe:{pair}", "--yes")
+    assert answer.error["code"] == "usage.layout-import"
+    assert board.content == flash
+
+
 @pytest.mark.slow
 def test_a_region_is_not_cut_from_an_image_that_has_it_elsewhere(
     board: Bench, flash: bytes
@@ -220,10 +276,34 @@ def test_board_kinds_want_what_they_say(board: Bench) -> None:
     data = board.file("x.bin", bytes(4))
     for kind in ("ifd", "fmap"):
         where = ("-b", board_file(board, kind))
-        error = run(board, 7, "write", data, "--at", "0", "--yes", *where)["error"]
+        error = run(board, 4, "write", data, "--at", "0", "--yes", *where)["error"]
+        assert error["code"] == "board.blank"
+        name = "fd" if kind == "ifd" else "FMAP"
+        error = run(board, 7, "read", "--region", f"{name}:x", *where)["error"]
         assert error["code"] == f"{kind}.none"
         assert board.json("layout", board.image, *where).result["map"] is None
     assert board.content == b"\xff" * board.size
+
+
+@pytest.mark.slow
+def test_a_chip_of_another_board_is_accepted_on_demand_and_the_way_back_too(board: Bench) -> None:
+    old = board.fill(2)
+    where = ("-b", board_file(board, "ifd"))
+    data = board.file("x.bin", bytes(3000))
+    words = ("write", data, "--at", "0x300000", "--yes", *where)
+    assert run(board, 4, *words)["error"]["code"] == "board.other-descriptor"
+    erase = ("erase", "--range", "0x300000:4K", "--yes", *where)
+    assert run(board, 4, *erase)["error"]["code"] == "board.other-descriptor"
+    assert run(board, 4, *words, "--dry-run")["error"]["code"] == "board.other-descriptor"
+    cut = board.run(*words, "--accept-other-board", "-p", board.url(power_cut=4))
+    assert cut.code == 6
+    for name in ("resume", "restore"):
+        assert "--accept-other-board" in cut.printed(name)
+    assert board.run(*cut.printed("restore"), "--yes").code == 0
+    assert board.content == old
+    run(board, 0, *words, "--accept-other-board")
+    (entry, *_) = board.json("history", "list").result["entries"]
+    assert entry["details"]["accept_other_board"] is True
 
 
 @pytest.mark.slow

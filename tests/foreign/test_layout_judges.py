@@ -16,7 +16,10 @@ from serving import ServedPart
 sys.path.insert(0, str(Path(__file__).parents[1] / "layout"))
 from descriptors import V1, V2, gbe, image
 
+from hwflash.jobs.region_import import imported
+from hwflash.jobs.selection import RegionChoice
 from hwflash.layout import fmap, ifd, textfile
+from hwflash.layout.files import load_image
 from hwflash.layout.gbe import read as read_gbe
 
 pytestmark = pytest.mark.foreign
@@ -63,6 +66,13 @@ def test_ifdtool_reads_what_we_read(
     size = re.search(r"Component 1 Density: +(\d+)MB", text)
     assert size
     assert int(size[1]) << 20 == ifd.parse(data).size
+    straps = re.findall(r"^PCHSTRP\d+ *: 0x([0-9a-f]{8})", text, re.MULTILINE)
+    count = re.search(
+        r"^  [IP]SL: +0x([0-9a-f]+)", text, re.MULTILINE
+    )  # it prints more than there are
+    assert count
+    known = [bytes.fromhex(word)[::-1] for word in straps[: int(count[1], 16)]]
+    assert ifd.straps(data) == b"".join(known) != b""
     rights = ifd.parse(data, len(data)).masters[0]
     master = text.split("FLMSTR1")[1].split("FLMSTR2")[0]
     words = {"Flash Descriptor": "fd", "Host CPU/BIOS": "bios", "Intel ME": "me", "GbE": "gbe"}
@@ -114,6 +124,21 @@ def test_regions_that_ifdtool_extracts_are_ours(
         assert file.read_bytes() == data[first : last + 1]
     assert all(copy.valid for copy in read_gbe((tmp_path / "flashregion_3_gbe.bin").read_bytes()))
     assert gbe("001122334455") in data
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_region_that_ifdtool_puts_in_is_ours(
+    tmp_path: Path, ifdtool: Callable[..., str], version: int
+) -> None:
+    data, (first, last) = bytes(image(version)), (V1 if version == 1 else V2)[2]
+    (tmp_path / "x.bin").write_bytes(data)
+    (tmp_path / "me.bin").write_bytes(bytes(range(256)) * ((last + 1 - first) // 256))
+    ifdtool(version, "-i", "ME:me.bin", "-O", "y.bin", "x.bin")
+    choice = RegionChoice("me", tmp_path / "me.bin")
+    regions = ifd.parse(data, len(data)).regions
+    found = imported(data, regions, [choice], load_image)
+    assert found.data == (tmp_path / "y.bin").read_bytes()
+    assert found.data != data
 
 
 FMD = """

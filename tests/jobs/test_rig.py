@@ -267,9 +267,8 @@ def test_a_boot_that_changes_code_is_found(tmp_path: Path) -> None:
 
 def test_an_image_is_written_before(fake: FakeBoard, tmp_path: Path) -> None:
     new = store_volume(variable("New", b"value"))
-    result = _boots(
-        fake, targets=[Segment(0, new)], write=WriteOptions(tmp_path / "state", kind="boot")
-    )
+    how = WriteOptions(tmp_path / "state", kind="boot")
+    result = _boots(fake, targets=lambda session: [Segment(session.chip.size * 0, new)], write=how)
     assert result.ok
     assert result.written is not None
     assert result.written.executed
