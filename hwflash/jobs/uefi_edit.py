@@ -35,11 +35,13 @@ from hwflash.jobs.prepare import (
 from hwflash.jobs.remember import edit_facts, remember, remembering
 from hwflash.jobs.run_operations import run_operations
 from hwflash.jobs.source import ChipSource, FileSource, Source
+from hwflash.jobs.uefi_others import nearest, read_only
 from hwflash.jobs.uefi_read import Reading, chosen, read_stores
 from hwflash.jobs.uefi_settle import Repair, require_sound, settle
 from hwflash.progress import CancelToken, Reporter
 from hwflash.uefi.areas import KnownLayout
 from hwflash.uefi.find import Found, assume
+from hwflash.uefi.find_others import find_others
 from hwflash.uefi.flashops import Erase, Operation, Program, Verify, carried_out
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.rewrite import Order
@@ -166,6 +168,9 @@ def _located(
                 offset=base,
             )
         window = Window(source.read([span], reporter, cancel)[0], base)
+        others = find_others(window)
+        if others:
+            raise read_only(nearest(others))
         return assume(window, known, base), window
     reading = read_stores(source, reporter, cancel, full=options.full)
     found = one_store(reading, options.store)

@@ -11,8 +11,10 @@ Ref: UEFITool common/nvram.h (bits, file GUIDs), common/ksy/ami_nvar.ksy and nvr
 (links, what the checksum covers); chipsec hal/uefi_platform.py (bits as UEFI attributes, the
 value is that of the last link).
 
-Limits: the time stamp and the hash are shown as they are stored; nobody has published what the
-hash covers. Links only lead forwards, so they cannot run in circles.
+Limits: the checksum, with the size and the attributes, covers everything behind the 10 bytes in
+UEFITool A62, and data and extended header alone in later releases; either is taken as right. The
+time stamp and the hash are shown as they are stored; nobody has published what the hash covers.
+Links only lead forwards, so they cannot run in circles.
 """
 
 from __future__ import annotations
@@ -250,9 +252,11 @@ class _Reader:
         extended, content = header[0], header[1:-2]
         details["extended_attributes"] = extended
         if extended & ExtendedBit.CHECKSUM and content:
-            total = sum(body[skip:]) + sum(size.to_bytes(2, "little")) + bits
+            # Old and new releases of UEFITool differ in whether GUID and name are counted.
+            outer = sum(size.to_bytes(2, "little")) + bits
+            total = sum(body) + outer
             details["checksum"] = content[-1]
-            if total % 256 and bits & Bit.VALID:
+            if total % 256 and (sum(body[skip:]) + outer) % 256 and bits & Bit.VALID:
                 wanted = (content[-1] - total) % 256
                 text = f"the entry's checksum is {content[-1]:02X}, its content needs {wanted:02X}"
                 self.odd("checksum", at, text)

@@ -70,7 +70,7 @@ def nvar_entry(
         tail = tail[:-2] + struct.pack("<H", len(tail))
     size = 10 + len(body) + len(data) + len(tail)
     if extended is not None and extended[0] & 1:
-        total = sum(data) + sum(tail) + sum(struct.pack("<H", size)) + bits
+        total = sum(body) + sum(data) + sum(tail) + sum(struct.pack("<H", size)) + bits
         tail = tail[:-3] + bytes([-total & 0xFF]) + tail[-2:]
     head = b"NVAR" + struct.pack("<H", size) + struct.pack("<I", following | bits << 24)
     return head + body + data + tail
