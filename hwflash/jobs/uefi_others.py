@@ -11,35 +11,12 @@ from hwflash.errors import ImageError, UsageError
 from hwflash.uefi import guids
 from hwflash.uefi.decode import Decoded, decode
 from hwflash.uefi.exchange import Variable
-from hwflash.uefi.find import Found
-from hwflash.uefi.find_others import find_others
 from hwflash.uefi.others import Listed, OtherStore, OtherVariable
 from hwflash.uefi.records import attribute_names
-from hwflash.uefi.window import Anomaly, Window
+from hwflash.uefi.window import Anomaly
 
 #: Of variables of a format that has no GUIDs; decoding then goes by the look.
 NO_GUID = guids.from_bytes(bytes(16))
-
-
-def told_apart(
-    windows: Iterable[Window], found: Iterable[Found]
-) -> tuple[tuple[Found, ...], tuple[OtherStore, ...]]:
-    """The stores of EDK2 and those of other formats.
-
-    A volume with the GUID of EDK2's but without its store, in which a store of another format
-    lies, is that of another vendor: rescuing it would destroy what is there.
-    """
-    found = tuple(found)
-    sound = [item for item in found if item.store is not None]
-    parts = [part for item in sound for part in (item.areas.variables, item.areas.spare)]
-    claimed = [part for part in parts if part is not None]
-    others = tuple(store for window in windows for store in find_others(window, claimed))
-
-    def foreign(item: Found) -> bool:
-        end = item.base + item.length
-        return item.store is None and any(item.base <= other.base < end for other in others)
-
-    return tuple(item for item in found if not foreign(item)), others
 
 
 def read_only(store: OtherStore) -> ImageError:

@@ -16,14 +16,13 @@ from hwflash.jobs.uefi_others import (
     other_variable,
     other_variable_keys,
     read_only,
-    told_apart,
 )
 from hwflash.progress import CancelToken, Reporter
 from hwflash.uefi import guids
 from hwflash.uefi.areas import KNOWN
 from hwflash.uefi.decode import Decoded
 from hwflash.uefi.find import Found, find_stores, read_at
-from hwflash.uefi.find_others import find_others, span_of
+from hwflash.uefi.find_others import find_others, span_of, told_apart
 from hwflash.uefi.foreign import identify
 from hwflash.uefi.headers import VOLUME_LIMIT
 from hwflash.uefi.layouts import STORE_HEADER

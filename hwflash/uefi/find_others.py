@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from hwflash.uefi import evsa, fsys, nvar, vss
+from hwflash.uefi.find import Found
 from hwflash.uefi.guids import NV_VOLUME, from_bytes
 from hwflash.uefi.layouts import FILE_HEADER, VOLUME_HEADER
 from hwflash.uefi.others import OtherStore
@@ -52,6 +53,27 @@ def find_others(window: Window, claimed: Iterable[Range] = ()) -> tuple[OtherSto
     search.signatures()
     search.bare()
     return search.result()
+
+
+def told_apart(
+    windows: Iterable[Window], found: Iterable[Found]
+) -> tuple[tuple[Found, ...], tuple[OtherStore, ...]]:
+    """The stores of EDK2 and those of other formats.
+
+    A volume with the GUID of EDK2's but without its store, in which a store of another format
+    lies, is that of another vendor: rescuing it would destroy what is there.
+    """
+    found = tuple(found)
+    sound = [item for item in found if item.store is not None]
+    parts = [part for item in sound for part in (item.areas.variables, item.areas.spare)]
+    claimed = [part for part in parts if part is not None]
+    others = tuple(store for window in windows for store in find_others(window, claimed))
+
+    def foreign(item: Found) -> bool:
+        end = item.base + item.length
+        return item.store is None and any(item.base <= other.base < end for other in others)
+
+    return tuple(item for item in found if not foreign(item)), others
 
 
 def span_of(address: int, head: bytes) -> Range | None:

@@ -47,6 +47,10 @@ def parse_fsys(window: Window, base: int) -> OtherStore | None:
     size = size_at(window, base)
     if size is None:
         return None
+    whole = window.at(base, size)
+    sealed = zlib.crc32(whole[:-_CRC]) == int.from_bytes(whole[-_CRC:], "little")
+    if not sealed and bytes([len(_END)]) + _END not in whole:
+        return None
     anomalies: list[Anomaly] = []
 
     def odd(code: str, at: int, text: str, severity: Severity = "error") -> None:
@@ -58,11 +62,9 @@ def parse_fsys(window: Window, base: int) -> OtherStore | None:
         room = window.end - base
         odd("size", base + 9, f"the store claims {size} bytes, there is room for {room}")
         end = window.end
-    else:
-        stored = int.from_bytes(window.at(end, _CRC), "little")
-        actual = zlib.crc32(window.at(base, size - _CRC))
-        if stored != actual:
-            odd("crc", end, f"the store's CRC-32 is {stored:08X}, its content needs {actual:08X}")
+    elif not sealed:
+        stored, actual = int.from_bytes(whole[-_CRC:], "little"), zlib.crc32(whole[:-_CRC])
+        odd("crc", end, f"the store's CRC-32 is {stored:08X}, its content needs {actual:08X}")
     records: list[OtherVariable] = []
     at = base + FSYS_HEADER.size
     while True:

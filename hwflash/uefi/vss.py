@@ -184,7 +184,9 @@ class _Reader:
         order: list[Form] = [short, "authenticated"]
         if head["attributes"] & _AUTHENTICATED or not (head["name_size"] and head["data_size"]):
             order.reverse()
-        return next((form for form in order if self._fits(at, form)), None)
+        fit: list[Form] = [form for form in order if self._fits(at, form)]
+        named = [form for form in fit if self._name_ends(at, form)]
+        return named[0] if named else fit[0] if fit else None
 
     def _fits(self, at: int, form: Form) -> bool:
         layout = _LAYOUTS[form]
@@ -196,6 +198,11 @@ class _Reader:
             and name_size % 2 == 0
             and at + layout.size + name_size + data_size <= self.end
         )
+
+    def _name_ends(self, at: int, form: Form) -> bool:
+        """Whether the name has its NUL where the sizes of this form say."""
+        end = at + _LAYOUTS[form].size + self._sizes(at, form)[0]
+        return self.window.at(end - 2, 2) == b"\0\0"
 
     def _sizes(self, at: int, form: Form) -> tuple[int, int]:
         """Bytes of name and data; in Intel's form the name ends with its NUL."""

@@ -22,6 +22,10 @@ RUNTIME, ASCII, GUID, DATA_ONLY, EXTENDED, HARDWARE, AUTH, VALID = (1 << bit for
 LAST = 0xFFFFFF
 
 
+def utf16(text: str) -> bytes:
+    return (text + "\0").encode("utf-16-le")
+
+
 # --- volumes and files ----------------------------------------------------------------------
 
 
@@ -29,7 +33,8 @@ def volume(body: bytes, system: UUID, size: int, *, polarity: bool = True) -> by
     """A firmware volume of 4 KiB blocks with this behind its header."""
     attributes = 0x4FEFF if polarity else 0x4F6FF
     header = bytearray(
-        bytes(16) + system.bytes_le + struct.pack("<Q4sIHHHBB", size, b"_FVH", attributes, 72, 0, 0, 0, 2)
+        bytes(16) + system.bytes_le
+        + struct.pack("<Q4sIHHHBB", size, b"_FVH", attributes, 72, 0, 0, 0, 2)
         + struct.pack("<4I", size // 4096, 4096, 0, 0)
     )  # fmt: skip
     total = sum(struct.unpack("<36H", header)) & 0xFFFF
@@ -62,7 +67,9 @@ def nvar_entry(
             body += guid.bytes_le
         else:
             body += bytes([guid])
-        body += name.encode("latin-1") + b"\0" if bits & ASCII else (name + "\0").encode("utf-16-le")
+        body += (
+            name.encode("latin-1") + b"\0" if bits & ASCII else (name + "\0").encode("utf-16-le")
+        )
     tail = b""
     if extended is not None:
         bits |= EXTENDED
@@ -119,13 +126,18 @@ def nvar_image(store: bytes | None = None, size: int = 0x4000) -> bytes:
 # --- $VSS ---------------------------------------------------------------------------------------
 
 
-def vss_plain(name: str, data: bytes, guid: UUID = GLOBAL, *, state: int = 0x7F, attributes: int = 7) -> bytes:
-    wide = (name + "\0").encode("utf-16-le")
-    return struct.pack("<HBBIII", 0x55AA, state, 0, attributes, len(wide), len(data)) + guid.bytes_le + wide + data
+def vss_plain(
+    name: str, data: bytes, guid: UUID = GLOBAL, *, state: int = 0x7F, attributes: int = 7
+) -> bytes:
+    wide = utf16(name)
+    head = struct.pack("<HBBIII", 0x55AA, state, 0, attributes, len(wide), len(data))
+    return head + guid.bytes_le + wide + data
 
 
-def vss_apple(name: str, data: bytes, guid: UUID = GLOBAL, *, state: int = 0x7F, crc: int | None = None) -> bytes:
-    wide = (name + "\0").encode("utf-16-le")
+def vss_apple(
+    name: str, data: bytes, guid: UUID = GLOBAL, *, state: int = 0x7F, crc: int | None = None
+) -> bytes:
+    wide = utf16(name)
     return (
         struct.pack("<HBBIII", 0x55AA, state, 0, 0x80000007, len(wide), len(data)) + guid.bytes_le
         + struct.pack("<I", zlib.crc32(data) if crc is None else crc) + wide + data
@@ -136,7 +148,7 @@ def vss_auth(
     name: str, data: bytes, guid: UUID = SECURITY, *, state: int = 0x7F, attributes: int = 0x27,
     time: bytes = bytes(16), count: int = 0,
 ) -> bytes:  # fmt: skip
-    wide = (name + "\0").encode("utf-16-le")
+    wide = utf16(name)
     return (
         struct.pack("<HBBIQ", 0x55AA, state, 0, attributes, count) + time
         + struct.pack("<III", 0, len(wide), len(data)) + guid.bytes_le + wide + data
@@ -144,12 +156,14 @@ def vss_auth(
 
 
 def vss_legacy(name: str, data: bytes, guid: UUID = GLOBAL, *, state: int = 0xFC) -> bytes:
-    wide = (name + "\0").encode("utf-16-le")
+    wide = utf16(name)
     size = 28 + len(wide) + len(data)
     return struct.pack("<HBBII", 0x55AA, state, 0, 7, size) + guid.bytes_le + wide + data
 
 
-def vss_store(records: list[bytes], size: int, *, signature: bytes = b"$VSS", align: int = 1) -> bytes:
+def vss_store(
+    records: list[bytes], size: int, *, signature: bytes = b"$VSS", align: int = 1
+) -> bytes:
     """Header, records, FF to the end."""
     head = signature + struct.pack("<IBBHI", size, 0x5A, 0xFE, 0, 0)
     for record in records:
@@ -209,7 +223,7 @@ def evsa_store(entries: list[bytes], size: int) -> bytes:
 
 def evsa_sample(size: int = 0x1000) -> bytes:
     def name(number: int, text: str) -> bytes:
-        return evsa_entry(0xE2, struct.pack("<H", number) + (text + "\0").encode("utf-16-le"))
+        return evsa_entry(0xE2, struct.pack("<H", number) + utf16(text))
 
     return evsa_store(
         [
