@@ -184,9 +184,11 @@ class _Reader:
         order: list[Form] = [short, "authenticated"]
         if head["attributes"] & _AUTHENTICATED or not (head["name_size"] and head["data_size"]):
             order.reverse()
-        fit: list[Form] = [form for form in order if self._fits(at, form)]
-        named = [form for form in fit if self._name_ends(at, form)]
-        return named[0] if named else fit[0] if fit else None
+        for form in order:
+            if self._fits(at, form) and self._name_ends(at, form):
+                return form
+        # A name that does not end where it should is taken when no other form fits.
+        return next((form for form in order if self._fits(at, form)), None)
 
     def _fits(self, at: int, form: Form) -> bool:
         layout = _LAYOUTS[form]
