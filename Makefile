@@ -25,7 +25,7 @@ demo-tui: .venv/runtime
 
 test: .venv/dev .venv/labgrid/ready
 	sh .ci/tools ovmf qemu-efi-aarch64 qemu-efi-arm qemu-system-x86 qemu-system-arm flashrom \
-	    udev tmux openssh-server acpica-tools coreboot-utils
+	    udev tmux openssh-server acpica-tools coreboot-utils uefitool-cli
 	$(BIN)/pytest -n 2
 	$(LABGRID)/pytest labgrid
 
