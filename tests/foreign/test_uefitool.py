@@ -1,4 +1,4 @@
-"""UEFIExtract (UEFITool, BSD, package uefitool-cli) judges what is read of other stores than EDK2's.
+"""UEFIExtract (UEFITool, BSD, package uefitool-cli) judges what is read of stores of other vendors.
 
 The stores are built from the published layouts by `uefi.other_stores`. What UEFIExtract says of
 each entry, its place, size, kind, GUID, name, value and checksum, is held against what we say.
