@@ -31,7 +31,8 @@ ANOMALIES = 20
 def command() -> None:
     """Look at the UEFI variables in SOURCE, and change them as firmware does.
 
-    SOURCE is an image, a programmer URL, or board:NAME.
+    SOURCE is an image, a programmer URL, or board:NAME. Stores of AMI, Phoenix, Insyde and Apple
+    firmware are only read.
     """
 
 

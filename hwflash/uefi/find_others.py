@@ -22,7 +22,7 @@ from hwflash.uefi.layouts import FILE_HEADER, VOLUME_HEADER
 from hwflash.uefi.others import OtherStore
 from hwflash.uefi.store import RECORD_LIMIT
 from hwflash.uefi.volume import SIGNATURE, FirmwareVolume, parse_volume
-from hwflash.uefi.window import Anomaly, Window, find_guid
+from hwflash.uefi.window import Anomaly, Window, filled_with, find_guid
 from hwflash.units import Range
 
 #: Stores told of in one image.
@@ -33,6 +33,8 @@ HIT_LIMIT: Final = 2048
 ADDITIONAL_VOLUME: Final = from_bytes(bytes.fromhex("24465000598aeb4ebd0f6b36e96128e0"))
 #: Defaults within defaults that are looked into.
 _DEPTH: Final = 2
+#: Entries that make a run of them a store.
+_PROBED: Final = 3
 
 _ERASE_POLARITY: Final = 0x800
 _LARGE_FILE: Final = 0x01
@@ -70,8 +72,10 @@ def told_apart(
     others = tuple(store for window in windows for store in find_others(window, claimed))
 
     def foreign(item: Found) -> bool:
+        # AMI has volumes of files; its entries in one of EDK2's are the value of a variable.
+        bases = [other.base for other in others if other.kind != "ami-nvar"]
         end = item.base + item.length
-        return item.store is None and any(item.base <= other.base < end for other in others)
+        return item.store is None and any(item.base <= base < end for base in bases)
 
     return tuple(item for item in found if not foreign(item)), others
 
@@ -176,13 +180,16 @@ class _Search:
             at = self._bare(place) - self.window.base
 
     def _bare(self, place: int) -> int:
-        """Read entries at a place; where to go on."""
+        """Read entries at a place, if they are some; where to go on."""
         title, end = nvar.FILES[nvar.MAIN_FILE], self.window.end
         if place == self.window.base:
             self._nvar(place, end, title, 0xFF)
             return end
+        probe = nvar.parse_nvar(self.window, place, end, table=False, most=_PROBED)
+        if not _believed(self.window, probe):
+            return probe.records[-1].end if probe.records else place + 4
         probe = nvar.parse_nvar(self.window, place, end, table=False, most=self.records)
-        end = probe.records[-1].end if probe.records else place + 4
+        end = probe.records[-1].end
         self._nvar(
             place, end, f"{title} without a file around it", 0xFF, note="its end is not known"
         )
@@ -233,6 +240,20 @@ class _Search:
         """The smallest volume around an offset."""
         around = [item for item in self.volumes if item.base < offset < item.base + item.length]
         return min(around, key=lambda item: item.length, default=None)
+
+
+def _believed(window: Window, store: OtherStore) -> bool:
+    """Whether what was found by "NVAR" alone, which programs hold too, is made of entries.
+
+    The first has a name, and there are several, or erased flash or the end behind the last one.
+    """
+    if not store.records:
+        return False
+    first, last = store.records[0], store.records[-1]
+    odd = any(item.offset == first.offset for item in store.anomalies)
+    behind = window.at(last.end, 8)
+    named = bool(first.name) and first.name.isprintable() and not odd
+    return named and (filled_with(behind, 0xFF) or len(store.records) == _PROBED)
 
 
 def _find(data: bytes, needle: bytes, start: int, end: int) -> int:
