@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from hwflash.errors import ChipUnsupported, ImageError, Interrupted, UsageError
+from hwflash.errors import ChipUnsupported, ImageError, Interrupted
 from hwflash.flash.device import Geometry
 from hwflash.flash.execute import differences
 from hwflash.flash.plan import Plan, Step, content_hash
@@ -35,7 +35,7 @@ from hwflash.jobs.prepare import (
 from hwflash.jobs.remember import edit_facts, remember, remembering
 from hwflash.jobs.run_operations import run_operations
 from hwflash.jobs.source import ChipSource, FileSource, Source
-from hwflash.jobs.uefi_others import nearest, read_only
+from hwflash.jobs.uefi_others import nearest, read_only, several
 from hwflash.jobs.uefi_read import Reading, chosen, read_stores
 from hwflash.jobs.uefi_settle import Repair, require_sound, settle
 from hwflash.progress import CancelToken, Reporter
@@ -145,12 +145,7 @@ def one_store(reading: Reading, store: int | None) -> Found:
     """
     found = chosen(reading, store)
     if len(found) > 1:
-        places = ", ".join(f"0x{item.base:06X}" for item in found)
-        raise UsageError(
-            f"there are {len(found)} variable stores, at {places}; say which",
-            code="usage.store",
-            stores=[item.base for item in found],
-        )
+        raise several([item.base for item in found])
     return next(iter(found))
 
 

@@ -55,13 +55,18 @@ def one_other(
         return next((item for item in stores if item.base == store), None)
     hits = [item for item in stores if not item.copy] or list(stores)
     if len(hits) > 1:
-        places = ", ".join(f"0x{item.base:06X}" for item in hits)
-        raise UsageError(
-            f"there are {len(hits)} variable stores, at {places}; say which",
-            code="usage.store",
-            stores=[item.base for item in hits],
-        )
+        raise several([item.base for item in hits])
     return hits[0] if hits else None
+
+
+def several(bases: list[int]) -> UsageError:
+    """The error that there are several stores, and none was named."""
+    places = ", ".join(f"0x{base:06X}" for base in bases)
+    return UsageError(
+        f"there are {len(bases)} variable stores, at {places}; say which",
+        code="usage.store",
+        stores=bases,
+    )
 
 
 def other_variable(

@@ -21,9 +21,9 @@ from uuid import UUID
 
 from hwflash.uefi.guids import from_bytes
 from hwflash.uefi.layouts import EVSA_DATA, EVSA_ENTRY, EVSA_STORE
-from hwflash.uefi.others import OtherStore, OtherVariable
+from hwflash.uefi.others import OtherStore, OtherVariable, size_anomaly, tail_anomaly
 from hwflash.uefi.store import RECORD_LIMIT
-from hwflash.uefi.window import Anomaly, Severity, Window, decode_utf16, filled_with
+from hwflash.uefi.window import Anomaly, Severity, Window, decode_utf16
 
 SIGNATURE: Final = b"EVSA"
 STORE_TYPE: Final = 0xEC
@@ -77,23 +77,16 @@ class _Reader:
         self.anomalies.append(Anomaly(f"evsa.{code}", at, text, severity))
 
     def store(self) -> OtherStore:
-        if self.base + self.size > self.window.end:
-            text = (
-                f"the store claims 0x{self.size:X} bytes, there is room for "
-                f"0x{self.window.end - self.base:X}"
-            )
-            self.odd("size", self.base + 12, text)
+        beyond = size_anomaly("evsa", self.base + 12, self.base, self.size, self.window.end)
         self._checksum(self.base, HEADER)
         stop = self._walk()
         tail = self.window.at(stop, self.end - stop)
-        free = len(tail)
-        if not filled_with(tail, 0xFF):
-            at = stop + next(i for i, byte in enumerate(tail) if byte != 0xFF)
-            self.odd("tail", at, "bytes behind the last entry are not erased", "warning")
-            free = 0
+        rubbish = tail_anomaly("evsa", stop, tail)
+        self.anomalies += [item for item in (beyond, rubbish) if item is not None]
         return OtherStore(
             "evsa", "Phoenix EVSA store", self.base, self.size, self._variables(),
-            tuple(sorted(self.anomalies, key=lambda item: item.offset)), free,
+            tuple(sorted(self.anomalies, key=lambda item: item.offset)),
+            0 if rubbish else len(tail),
             HEADER + self.tables,
         )  # fmt: skip
 

@@ -17,8 +17,8 @@ import zlib
 from typing import Final
 
 from hwflash.uefi.layouts import FSYS_HEADER
-from hwflash.uefi.others import OtherStore, OtherVariable, duplicates
-from hwflash.uefi.window import Anomaly, Severity, Window, filled_with
+from hwflash.uefi.others import OtherStore, OtherVariable, duplicates, size_anomaly, tail_anomaly
+from hwflash.uefi.window import Anomaly, Window
 
 SIGNATURES: Final = (b"Fsys", b"Gaid", b"SysF", b"Diag")
 _CRC: Final = 4
@@ -53,14 +53,14 @@ def parse_fsys(window: Window, base: int) -> OtherStore | None:
         return None
     anomalies: list[Anomaly] = []
 
-    def odd(code: str, at: int, text: str, severity: Severity = "error") -> None:
-        anomalies.append(Anomaly(f"fsys.{code}", at, text, severity))
+    def odd(code: str, at: int, text: str) -> None:
+        anomalies.append(Anomaly(f"fsys.{code}", at, text, "error"))
 
     name = window.at(base, 4).decode()
     end = base + size - _CRC
-    if base + size > window.end:
-        room = window.end - base
-        odd("size", base + 9, f"the store claims {size} bytes, there is room for {room}")
+    beyond = size_anomaly("fsys", base + 9, base, size, window.end)
+    if beyond is not None:
+        anomalies.append(beyond)
         end = window.end
     elif not sealed:
         stored, actual = int.from_bytes(whole[-_CRC:], "little"), zlib.crc32(whole[:-_CRC])
@@ -79,13 +79,14 @@ def parse_fsys(window: Window, base: int) -> OtherStore | None:
             break
         records.append(record)
     tail = window.at(at, end - at)
-    if not filled_with(tail, 0):
-        odd("tail", at, "bytes behind the last entry are not zero", "warning")
+    rubbish = tail_anomaly("fsys", at, tail, 0)
+    anomalies += [rubbish] if rubbish is not None else []
     variables = tuple(records)
     anomalies += duplicates(variables, "fsys")
     return OtherStore(
         "apple-fsys", f"Apple {name} store", base, size, variables,
-        tuple(sorted(anomalies, key=lambda item: item.offset)), len(tail),
+        tuple(sorted(anomalies, key=lambda item: item.offset)),
+        0 if rubbish else len(tail),
         FSYS_HEADER.size + 1 + len(_END) + _CRC,
     )  # fmt: skip
 

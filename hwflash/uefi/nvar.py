@@ -26,7 +26,7 @@ from uuid import UUID
 
 from hwflash.uefi.guids import from_bytes
 from hwflash.uefi.layouts import NVAR_HEADER
-from hwflash.uefi.others import OtherState, OtherStore, OtherVariable, duplicates
+from hwflash.uefi.others import OtherState, OtherStore, OtherVariable, duplicates, tail_anomaly
 from hwflash.uefi.records import Attribute
 from hwflash.uefi.store import RECORD_LIMIT
 from hwflash.uefi.window import Anomaly, Severity, Window, decode_utf16, filled_with, utf16_end
@@ -152,10 +152,9 @@ class _Reader:
         taken = min((max(indices) + 1) * _GUID_SIZE, room) if indices and self.table else 0
         free = room - taken
         tail = self.window.at(stop, free)
-        if not filled_with(tail, self.erased):
-            at = stop + next(i for i, byte in enumerate(tail) if byte != self.erased)
-            text = "bytes behind the last entry are not erased: half an entry, or something else"
-            self.odd("tail", at, text, "warning")
+        rubbish = tail_anomaly("nvar", stop, tail, self.erased)
+        if rubbish is not None:
+            self.anomalies.append(rubbish)
             free = 0
         records = tuple(self._linked(entries))
         self.anomalies += duplicates(records, "nvar")

@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol
 from uuid import UUID
 
 from hwflash.uefi.efitime import EfiTime
-from hwflash.uefi.window import Anomaly
+from hwflash.uefi.window import Anomaly, filled_with
 from hwflash.units import Range
 
 Kind = Literal["ami-nvar", "vss", "evsa", "apple-fsys"]
@@ -188,6 +188,10 @@ class OtherStore:
             or (item.state_name == "in-deleted-transition" and (item.name, item.guid) not in keys)
         )
 
+    def find(self, name: str, guid: UUID | None) -> OtherVariable | None:
+        """The live record of a variable, or None."""
+        return next((item for item in self.live if (item.name, item.guid) == (name, guid)), None)
+
     @property
     def used(self) -> int:
         """Bytes of header and live variables."""
@@ -197,6 +201,38 @@ class OtherStore:
     def reclaimable(self) -> int:
         """Bytes that are neither used nor free."""
         return max(self.size - self.used - self.free, 0)
+
+
+def tail_anomaly(code: str, offset: int, tail: bytes, erased: int = 0xFF) -> Anomaly | None:
+    """What is odd about the bytes behind the last entry, or None.
+
+    Args:
+        code: of the format.
+        offset: image offset of the first of them.
+        tail: the bytes.
+        erased: what they should be.
+    """
+    if filled_with(tail, erased):
+        return None
+    at = offset + next(index for index, byte in enumerate(tail) if byte != erased)
+    text = f"bytes behind the last entry are not {erased:02X}: half an entry, or something else"
+    return Anomaly(f"{code}.tail", at, text, "warning")
+
+
+def size_anomaly(code: str, at: int, base: int, size: int, end: int) -> Anomaly | None:
+    """That a store reaches beyond the image, or None.
+
+    Args:
+        code: of the format.
+        at: image offset of the field that says its size.
+        base: image offset of the store.
+        size: bytes it claims.
+        end: image offset behind the image.
+    """
+    if base + size <= end:
+        return None
+    text = f"the store claims 0x{size:X} bytes, there is room for 0x{end - base:X}"
+    return Anomaly(f"{code}.size", at, text, "error")
 
 
 def duplicates(records: tuple[OtherVariable, ...], code: str) -> list[Anomaly]:

@@ -35,7 +35,15 @@ from hwflash.uefi.layouts import (
     VSS_HEADER,
     Layout,
 )
-from hwflash.uefi.others import Form, OtherState, OtherStore, OtherVariable, duplicates
+from hwflash.uefi.others import (
+    Form,
+    OtherState,
+    OtherStore,
+    OtherVariable,
+    duplicates,
+    size_anomaly,
+    tail_anomaly,
+)
 from hwflash.uefi.records import ERASED32, Attribute
 from hwflash.uefi.store import FORMATTED, HEALTHY, RECORD_LIMIT
 from hwflash.uefi.window import Anomaly, Severity, Window, decode_utf16, filled_with, utf16_end
@@ -112,12 +120,8 @@ class _Reader:
         name = signature.decode() if signature in SIGNATURES else "Phoenix VSS2"
         copy = self.window.at(self.base - FACTORY_HEADER, 4) == FACTORY_COPY
         title = f"{name} store" + (" in an Insyde factory data copy (_FDC)" if copy else "")
-        if self.base + self.size > self.window.end:
-            text = (
-                f"the store claims 0x{self.size:X} bytes, there is room for "
-                f"0x{self.window.end - self.base:X}"
-            )
-            self.odd("size", self.base + self.header - 12, text)
+        at = self.base + self.header - 12
+        beyond = size_anomaly("vss", at, self.base, self.size, self.window.end)
         state = self.window.at(self.base + self.header - 7, 1)[0]
         if state != HEALTHY:
             at = self.base + self.header - 7
@@ -125,17 +129,14 @@ class _Reader:
         records, stop = self._walk()
         records = self._settled(records)
         tail = self.window.at(stop, self.end - stop)
-        free = len(tail)
-        if not filled_with(tail, 0xFF):
-            at = stop + next(i for i, byte in enumerate(tail) if byte != 0xFF)
-            text = "bytes behind the last record are not erased"
-            self.odd("tail", at, text, "warning")
-            free = 0
+        rubbish = tail_anomaly("vss", stop, tail)
+        self.anomalies += [item for item in (beyond, rubbish) if item is not None]
         self.anomalies += duplicates(records, "vss")
         form = None if not self.forms else self.forms.pop() if len(self.forms) == 1 else "mixed"
         return OtherStore(
             "vss", title, self.base, self.size, records,
-            tuple(sorted(self.anomalies, key=lambda item: item.offset)), free, self.header,
+            tuple(sorted(self.anomalies, key=lambda item: item.offset)),
+            0 if rubbish else len(tail), self.header,
             form=form, copy=copy,
         )  # fmt: skip
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from harness import Bench
@@ -94,7 +96,7 @@ def test_export_and_diff_take_any_store(bench: Bench):
         ("vars set", "Timeout", "--u16", "3", "-y"), ("vars append", "Timeout", "--u16", "3", "-y"),
         ("vars delete", "Timeout", "-y"), ("vars import", "x.json", "-y"), ("vars reclaim", "-y"),
         ("ftw recover", "-y"), ("ftw rescue", "-y"), ("ftw rescue", "--fresh", "-y"),
-        ("ftw rescue", "--fresh", "-y", "--layout", "ovmf-2m"), ("ftw status",), ("keys list",),
+        ("ftw rescue", "--fresh", "-y", "--layout", "ovmf-2m"), ("ftw status",),
         ("keys enroll", "db", "--sha256", "00" * 32, "-y"),
     ],
     ids=lambda words: " ".join(words[:2]),
@@ -125,6 +127,18 @@ def test_beside_a_store_of_edk2(bench: Bench):
     answer = bench.json("vars", "set", image, "Timeout", "--u16", "1", "-y", "--store", "0x20060")
     assert (answer.code, answer.error["code"]) == (7, "uefi.read-only")
     assert bench.json("vars", "export", image, bench.folder / "x").result["exported"] == 5
+
+
+def test_keys_are_listed(bench: Bench):
+    hashes = UUID("c1c41626-504c-4092-aca9-41f936934328").bytes_le
+    listed = hashes + struct.pack("<III", 76, 0, 48) + bytes(16) + bytes(range(32))
+    store = o.nvar_store([o.nvar_entry("dbx", listed, guid=0)], [o.SECURITY], 0x400)
+    answer = bench.json("keys", "list", bench.file("ami.rom", o.nvar_image(store)))
+    (database,) = answer.result["databases"]
+    assert (database["name"], len(database["entries"])) == ("dbx", 1)
+    assert database["entries"][0]["fingerprint"] == bytes(range(32)).hex()
+    # Where this firmware keeps its switches is not known: nothing is said of the state.
+    assert (answer.result["setup_mode"], answer.result["state"]) == (True, [])
 
 
 def test_check_names_what_is_wrong(bench: Bench):
