@@ -173,7 +173,7 @@ class _Search:
                 return
             place = self.window.base + at
             size = int.from_bytes(data[at + 4 : at + 6], "little")
-            likely = data[at + 9 : at + 10] >= b"\x80" and 10 < size <= len(data) - at
+            likely = data[at + 9 : at + 10] >= b"\x80" and 10 <= size <= len(data) - at
             if self._taken(place) or not likely:
                 at += 4
                 continue

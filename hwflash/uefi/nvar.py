@@ -94,14 +94,14 @@ class _Entry:
     @property
     def attributes(self) -> int:
         """What UEFI would show; the extended header says which kind of authentication it is."""
-        found = int(Attribute.NON_VOLATILE | Attribute.BOOTSERVICE_ACCESS)
+        found = Attribute.NON_VOLATILE | Attribute.BOOTSERVICE_ACCESS
         if self.bits & Bit.RUNTIME:
             found |= Attribute.RUNTIME_ACCESS
         if self.bits & Bit.HARDWARE_ERROR:
             found |= Attribute.HARDWARE_ERROR_RECORD
         if self.bits & Bit.AUTHENTICATED:
             found |= self.extended & (ExtendedBit.AUTHENTICATED_WRITE | ExtendedBit.TIME_BASED)
-        return found
+        return int(found)
 
 
 def parse_nvar(
@@ -176,7 +176,7 @@ class _Reader:
             if len(found) >= self.most:
                 self.odd("limit", at, f"only the first {self.most} entries are read", "warning")
                 break
-            if size <= NVAR_HEADER.size or at + size > self.end:
+            if size < NVAR_HEADER.size or at + size > self.end:
                 text = (
                     f"the entry claims {size} bytes, there is room for {self.end - at}; what "
                     "follows is not read"
@@ -194,7 +194,7 @@ class _Reader:
             if bits & Bit.GUID:
                 skip = _GUID_SIZE
                 guid = from_bytes(body[:skip]) if len(body) >= skip else None
-            else:
+            elif body:
                 skip, index = 1, body[0]
                 guid = self._guid(index, at, stop)
             name, skip = self._name(body, skip, bits, at)

@@ -236,13 +236,17 @@ def size_anomaly(code: str, at: int, base: int, size: int, end: int) -> Anomaly 
 
 
 def duplicates(records: tuple[OtherVariable, ...], code: str) -> list[Anomaly]:
-    """An anomaly for each added record whose name and GUID an earlier one has."""
-    seen: dict[tuple[str, UUID | None], int] = {}
+    """An anomaly for each added record whose name and GUID an earlier one has.
+
+    A GUID that cannot be read is told from others by its number.
+    """
+    seen: dict[tuple[object, ...], int] = {}
     found: list[Anomaly] = []
     for item in records:
         if item.state_name != "added":
             continue
-        first = seen.setdefault((item.name, item.guid), item.offset)
+        key = item.name, item.guid, item.details.get("guid_index")
+        first = seen.setdefault(key, item.offset)
         if first != item.offset:
             text = f"the variable at 0x{first:06X} has the same name and GUID, and both count"
             found.append(Anomaly(f"{code}.duplicate", item.offset, text, "warning"))

@@ -221,15 +221,20 @@ def evsa_store(entries: list[bytes], size: int) -> bytes:
     return (head + b"".join(entries)).ljust(size, b"\xff")
 
 
-def evsa_sample(size: int = 0x1000) -> bytes:
-    def name(number: int, text: str) -> bytes:
-        return evsa_entry(0xE2, struct.pack("<H", number) + utf16(text))
+def evsa_guid(number: int, guid: UUID, *, kind: int = 0xE1) -> bytes:
+    return evsa_entry(kind, struct.pack("<H", number) + guid.bytes_le)
 
+
+def evsa_name(number: int, text: str, *, kind: int = 0xE2) -> bytes:
+    return evsa_entry(kind, struct.pack("<H", number) + utf16(text))
+
+
+def evsa_sample(size: int = 0x1000) -> bytes:
     return evsa_store(
         [
-            evsa_entry(0xE1, struct.pack("<H", 0) + GLOBAL.bytes_le),
-            evsa_entry(0xED, struct.pack("<H", 1) + SETUP.bytes_le),
-            name(0, "Timeout"), name(1, "Setup"), name(2, "Long"),
+            evsa_guid(0, GLOBAL),
+            evsa_guid(1, SETUP, kind=0xED),
+            evsa_name(0, "Timeout"), evsa_name(1, "Setup"), evsa_name(2, "Long"),
             evsa_data(0, 0, b"\1\0", kind=0x83),
             evsa_data(0, 0, b"\3\0"),
             evsa_data(1, 1, b"\1" * 8, kind=0xEF, attributes=3),

@@ -83,6 +83,9 @@ def test_nvar_wherever_it_lies():
     assert (middle.records[0].name, middle.records[0].guid) == ("Setup", None)
     assert codes(middle) == ["nvar.no-end"]
     file = o.ffs_file(o.DEFAULTS_FILE, sample)
+    # Two GUIDs that are not known are still two.
+    same = bytes(64) + b"".join(o.nvar_entry("A", b"1", guid=number) for number in range(3))
+    assert codes(one(same)) == ["nvar.no-end"]
     external = one(o.volume(file, o.FFS2, 0x1000))
     assert (external.title, external.copy) == ("AMI NVAR store of external defaults", True)
     # Erased flash that reads 00: the end of a chain is 000000 there, and free bytes are 00.
@@ -105,8 +108,8 @@ def test_nvar_wherever_it_lies():
             [o.nvar_entry("A", b"1"), b"NVAR\xff\xff\xff\xff\xff\x82"],
             "nvar.size nvar.tail", {"A": b"1"}, id="size beyond the store",
         ),
-        pytest.param([o.nvar_entry("A", b"1"), b"NVAR\x0a\0\xff\xff\xff\x82"],
-                     "nvar.size nvar.tail", {"A": b"1"}, id="size of a header alone"),
+        pytest.param([o.nvar_entry("A", b"1"), b"NVAR\x09\0\xff\xff\xff\x82"],
+                     "nvar.size nvar.tail", {"A": b"1"}, id="less than a header"),
         pytest.param([o.nvar_entry("A", b"1"), b"NVAR\x30"],
                      "nvar.size nvar.tail", {"A": b"1"}, id="half an entry"),
         pytest.param([o.nvar_entry("A", b"1"), b"\x42"], "nvar.tail", {"A": b"1"}, id="rubbish"),
@@ -134,6 +137,9 @@ def test_nvar_wherever_it_lies():
                      id="a GUID number beyond the table"),
         pytest.param([o.nvar_entry("A", b"1", guid=3)], "nvar.guid-index", {"A": b"1"},
                      id="a GUID that was never written"),
+        pytest.param([o.nvar_entry("A", b"1"), b"NVAR\x0a\0\xff\xff\xff\x82"],
+                     "nvar.name", {"A": b"1", "": b""},
+                     id="a header alone"),
         pytest.param([b"NVAR\x10\0\xff\xff\xff\x82\0ABCDE"], "nvar.name", {"ABCDE": b""},
                      id="a name without an end"),
         pytest.param([o.nvar_entry("A", b"12\xff\xff", bits=A | o.EXTENDED)],
