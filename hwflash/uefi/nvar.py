@@ -122,7 +122,7 @@ def parse_nvar(
         end: image offset behind the store.
         title: what it is, in words.
         erased: the byte of erased flash: 00 in a volume of the other erase polarity.
-        table: whether ``end`` is known to be where the table of GUIDs begins.
+        table: whether the table of GUIDs is known to be at ``end``.
         most: entries to read at most.
     """
     return _Reader(window, base, min(end, window.end), erased, table, most).store(title)
@@ -213,8 +213,7 @@ class _Reader:
             place = self.end - _GUID_SIZE * (index + 1)
             stored = self.window.at(place, _GUID_SIZE) if self.table and place >= stop else b""
             if self.table and not stored:
-                text = f"GUID number {index} would lie inside the entries: its place is 0x{place:X}"
-                self.odd("guid-index", at, text)
+                self.odd("guid-index", at, f"GUID number {index} would lie inside the entries")
             elif filled_with(stored, self.erased) and stored:
                 self.odd("guid-index", at, f"GUID number {index} was never written")
                 stored = b""

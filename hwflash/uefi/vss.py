@@ -151,7 +151,7 @@ class _Reader:
                 break
             chosen = self._form(at, form)
             if chosen is None:
-                text = "neither form of a record fits the sizes here; what follows is not read"
+                text = "no header of a record fits the bytes here; what follows is not read"
                 self.odd("record", at, text)
                 break
             form = chosen
