@@ -178,9 +178,9 @@ class _Reader:
         state = self.window.at(at + 2, 1)[0]
         if state in (_LEGACY_ADDED, _LEGACY_DELETED):
             return "intel-legacy" if self._fits(at, "intel-legacy") else None
+        if self._torn(at, before):
+            return before
         head = PLAIN_RECORD.fields(self.window.at(at, 32).ljust(32, b"\0"))
-        if head["attributes"] == ERASED32 or state == 0xFF:
-            return before if at + _LAYOUTS[before].size <= self.end else None
         short: Form = "apple-checksum" if head["attributes"] & _CHECKED else "plain"
         order: list[Form] = [short, "authenticated"]
         if head["attributes"] & _AUTHENTICATED or not (head["name_size"] and head["data_size"]):
@@ -201,6 +201,15 @@ class _Reader:
             and name_size % 2 == 0
             and at + layout.size + name_size + data_size <= self.end
         )
+
+    def _torn(self, at: int, form: Form) -> bool:
+        """Whether the header was not completely written, as EDK2 sees it: then it is alone."""
+        layout = _LAYOUTS[form]
+        if at + layout.size > self.end:
+            return False
+        head = layout.fields(self.window.data, at - self.window.base)
+        sizes = [head[name] for name in ("name_size", "data_size", "total_size") if name in head]
+        return head["state"] == 0xFF or ERASED32 in (head["attributes"], *sizes)
 
     def _name_ends(self, at: int, form: Form) -> bool:
         """Whether the name has its NUL where the sizes of this form say."""
@@ -223,11 +232,9 @@ class _Reader:
     def _record(self, at: int, form: Form) -> OtherVariable:
         layout = _LAYOUTS[form]
         head: dict[str, Any] = layout.fields(self.window.data, at - self.window.base)
-        name_size, data_size = self._sizes(at, form)
-        torn = head["state"] == 0xFF or head["attributes"] == ERASED32
-        if torn:
-            name_size = data_size = 0
-        else:
+        torn = self._torn(at, form)
+        name_size, data_size = (0, 0) if torn else self._sizes(at, form)
+        if not torn:
             self.forms.add(form)
         body = at + layout.size
         data = self.window.at(body + name_size, data_size)
@@ -240,7 +247,8 @@ class _Reader:
                 self.odd("crc", at, text)
         time = EfiTime.parse(head["timestamp"]) if form == "authenticated" else EfiTime()
         return OtherVariable(
-            at, layout.size + name_size + data_size, head["state"], "unknown",
+            at, layout.size + name_size + data_size, head["state"],
+            "torn-header" if torn else "unknown",
             decode_utf16(self.window.at(body, name_size)), _guid(head["guid"]),
             head["attributes"] & ~_CHECKED, data, body + name_size, time, details=details,
         )  # fmt: skip
@@ -260,8 +268,8 @@ def _meaning(item: OtherVariable, goes_on: bool) -> OtherState:
         goes_on: whether records of this store get beyond 7F.
     """
     state = item.state
-    if state == 0xFF:
-        return "torn-header"
+    if item.state_name == "torn-header":
+        return item.state_name
     if state == _LEGACY_ADDED:
         return "added"
     if state == _LEGACY_DELETED or not state & 0x02:

@@ -217,13 +217,22 @@ def test_a_factory_copy_is_told_from_the_store():
     [
         ([o.vss_plain("A", b"1"), b"\xaa\x55\x7f\0" + b"\x07" * 40], "vss.record vss.tail", ["A"]),
         ([b"\xaa\x55" + b"\xff" * 30, o.vss_plain("A", b"1")], "", ["A"]),
+        (
+            [
+                o.vss_auth("A", b"1"),
+                o.vss_auth("B", b"")[:36] + b"\xff" * 24,
+                o.vss_auth("C", b"3"),
+            ],
+            "",
+            ["A", "C"],
+        ),
         ([o.vss_plain("A", b"1"), b"\x42"], "vss.tail", ["A"]),
         ([o.vss_apple("A", b"1", crc=5)], "vss.crc", ["A"]),
         ([o.vss_plain("A", b"1"), o.vss_plain("A", b"2")], "vss.duplicate", ["A", "A"]),
         ([o.vss_legacy("A", b"1")[:-4]], "vss.record vss.tail", []),
         ([o.vss_plain("A", b"1", state=0xBF)], "", []),
     ],
-    ids=["sizes", "torn", "tail", "crc", "twice", "legacy-cut", "state"],
+    ids=["sizes", "torn", "torn-auth", "tail", "crc", "twice", "legacy-cut", "state"],
 )
 def test_vss_with_something_wrong(records: list[bytes], anomaly: str, names: list[str]):
     store = one(o.vss_image(o.vss_store(records, 0x400)))
