@@ -35,7 +35,12 @@ from hwflash.jobs.prepare import (
 from hwflash.jobs.remember import edit_facts, remember, remembering
 from hwflash.jobs.run_operations import run_operations
 from hwflash.jobs.source import ChipSource, FileSource, Source
-from hwflash.jobs.uefi_others import nearest, read_only, several
+from hwflash.jobs.uefi_others import (
+    nearest,
+    read_only,
+    require_no_factory_copy,
+    several,
+)
 from hwflash.jobs.uefi_read import Reading, chosen, read_stores
 from hwflash.jobs.uefi_settle import Repair, require_sound, settle
 from hwflash.progress import CancelToken, Reporter
@@ -169,6 +174,7 @@ def _located(
         return assume(window, known, base), window
     reading = read_stores(source, reporter, cancel, full=options.full)
     found = one_store(reading, options.store)
+    require_no_factory_copy(found)
     return found, next(item for item in reading.windows if item.base <= found.base < item.end)
 
 

@@ -11,8 +11,10 @@ from hwflash.errors import ImageError, UsageError
 from hwflash.uefi import guids
 from hwflash.uefi.decode import Decoded, decode
 from hwflash.uefi.exchange import Variable
+from hwflash.uefi.find import Found
 from hwflash.uefi.others import Listed, OtherStore, OtherVariable
 from hwflash.uefi.records import attribute_names
+from hwflash.uefi.vss import FACTORY_COPY, FACTORY_HEADER
 from hwflash.uefi.window import Anomaly
 
 #: Of variables of a format that has no GUIDs; decoding then goes by the look.
@@ -28,6 +30,22 @@ def read_only(store: OtherStore) -> ImageError:
         offset=store.base,
         kind=store.kind,
     )
+
+
+def require_no_factory_copy(found: Found) -> None:
+    """Refuse a store of EDK2's format that is Insyde's copy of the defaults.
+
+    Raises:
+        ImageError: it is (``uefi.read-only``).
+    """
+    if any(found.window.at(found.base - size, 4) == FACTORY_COPY for size in (8, FACTORY_HEADER)):
+        raise ImageError(
+            f"the store at 0x{found.base:06X} lies in an Insyde factory data copy (_FDC), from "
+            "which the firmware restores its defaults; it is only read",
+            code="uefi.read-only",
+            offset=found.base,
+            kind="edk2",
+        )
 
 
 def exported(store: OtherStore) -> list[Variable]:

@@ -141,6 +141,17 @@ def test_keys_are_listed(bench: Bench):
     assert (answer.result["setup_mode"], answer.result["state"]) == (True, [])
 
 
+def test_a_factory_copy_in_edk2_s_own_format_is_not_written(bench: Bench):
+    volume = bytes(volume_bytes(some_variables()))
+    copy = bytes(0xFF8) + b"_FDC" + struct.pack("<I", 8 + len(volume))
+    image = bench.file("insyde.rom", volume + copy + volume)
+    change = ("vars", "set", image, "Variable1", "--u8", "7", "-y", "--store")
+    answer = bench.json(*change, "0x21000")
+    assert (answer.code, answer.error["code"]) == (7, "uefi.read-only")
+    assert "_FDC" in answer.error["message"]
+    assert bench.json(*change, "0x0").code == 0
+
+
 def test_check_names_what_is_wrong(bench: Bench):
     good = bench.json("vars", "check", bench.file("good.rom", o.nvar_image()))
     assert (good.code, good.result["healthy"]) == (0, True)
