@@ -26,7 +26,7 @@ demo-tui: .venv/runtime
 # Guests and servers are waited for: two cores have time for three tests at once.
 test: .venv/dev .venv/labgrid/ready
 	sh .ci/tools ovmf qemu-efi-aarch64 qemu-efi-arm qemu-system-x86 qemu-system-arm flashrom \
-	    udev tmux openssh-server acpica-tools coreboot-utils
+	    udev tmux openssh-server acpica-tools coreboot-utils uefitool-cli
 	$(BIN)/pytest -n 3
 	$(LABGRID)/pytest labgrid
 

@@ -291,6 +291,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "give a dump of the whole flash; `--full` searches every byte of a chip; an erased one "
         "gets a new store by `hwflash ftw rescue --fresh --layout ovmf-4m`",
     ),
+    "uefi.read-only": Advice(
+        "the format of the board's firmware",
+        "`hwflash vars list SOURCE` shows its variables; change them in the board's own setup or "
+        "from its operating system, or write back a dump with `hwflash write --region`",
+    ),
     "uefi.unhealthy": Advice(
         "a power cut, or whoever wrote the store",
         "`hwflash vars check SOURCE` names each fault; repair it with `hwflash ftw rescue`, or "

@@ -49,10 +49,15 @@ def list_(
     from hwflash.jobs.uefi_edit import one_store
     from hwflash.jobs.uefi_export import store_of
     from hwflash.jobs.uefi_keys import database_keys
+    from hwflash.jobs.uefi_others import one_other
     from hwflash.uefi.enrolment import KeyStore
 
-    reading, chip = read(run, source, options, full)
-    keys = KeyStore.of(store_of(one_store(reading, store)))
+    reading, chip = read(run, source, options, full, others=True)
+    other = one_other(reading.others, store, usual=bool(reading.found))
+    if other is not None:
+        keys = KeyStore.found_by(other.find)
+    else:
+        keys = KeyStore.of(store_of(one_store(reading, store)))
     databases = database_keys(keys)
     lines: list[str] = []
     for item in databases:
@@ -68,8 +73,10 @@ def list_(
                     f"       valid {entry['not_before']} to {entry['not_after']}",
                     f"       fingerprint {entry['fingerprint']}",
                 ]
-    lines += [f"state: {text}" for text in keys.state]
-    facts = {"databases": databases, "setup_mode": keys.setup_mode, "state": list(keys.state)}
+    # What other firmware makes of them, and where it keeps its switches, is its own affair.
+    state = keys.state if other is None else ()
+    lines += [f"state: {text}" for text in state]
+    facts = {"databases": databases, "setup_mode": keys.setup_mode, "state": list(state)}
     return runner.Outcome(facts | chip, lines)
 
 

@@ -220,8 +220,16 @@ def _keys(source: str, found: ImageMap, regions: Sequence[Region]) -> dict[str, 
             for volume in found.volumes
         ],
         "stores": [
-            {"healthy": store.healthy, **_place(found, Range(store.base, store.length))}
+            {
+                "kind": "edk2",
+                "healthy": store.healthy,
+                **_place(found, Range(store.base, store.length)),
+            }
             for store in found.stores
+        ]
+        + [
+            {"kind": store.kind, "healthy": store.healthy, **_place(found, store.range)}
+            for store in found.others
         ],
         "notes": list(found.notes),
     }
@@ -259,6 +267,12 @@ def _lines(name: str, found: ImageMap, regions: Sequence[Region], told: Sequence
     for volume in found.volumes:
         lines.append(f"  {_where(found, volume.range)}  {volume.label:<{wide}}  {_state(volume)}")
         lines += [f"    {item.severity}: {item}" for item in volume.anomalies]
+    if found.others:
+        lines += ["", "  variable stores of other formats"]
+    lines += [
+        f"  {_where(found, store.range)}  {store.title}, {len(store.live)} variables"
+        for store in found.others
+    ]
     notes = () if told and found.fit is None else found.notes
     lines += ["", *(f"  note: {note}" for note in notes)] if notes else []
     return lines

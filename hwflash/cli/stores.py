@@ -86,14 +86,17 @@ def opened(run: runner.Run, text: str, options: dict[str, Any]) -> Generator[Sou
 
 
 def read(
-    run: runner.Run, source: str, options: dict[str, Any], full: bool
+    run: runner.Run, source: str, options: dict[str, Any], full: bool, *, others: bool = False
 ) -> tuple[Reading, dict[str, Any]]:
-    """The stores of a source, and the counters of the programmer they came over."""
+    """The stores of a source, and the counters of the programmer they came over.
+
+    ``others``: stores that are not EDK2's will do.
+    """
     from hwflash.jobs.source import ChipSource
     from hwflash.jobs.uefi_read import read_stores
 
     with opened(run, source, options) as place:
-        reading = read_stores(place, run.console, run.cancel, full=full)
+        reading = read_stores(place, run.console, run.cancel, full=full, others=others)
         stats = {"stats": place.session.stats()} if isinstance(place, ChipSource) else {}
     return reading, {"source": source, **stats}
 

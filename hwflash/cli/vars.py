@@ -13,10 +13,13 @@ from hwflash.cli.stores import GUID, read, source_options
 from hwflash.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from uuid import UUID
 
     from hwflash.uefi.find import Found
+    from hwflash.uefi.others import Listed, OtherStore
     from hwflash.uefi.records import Record
+    from hwflash.uefi.window import Anomaly
 
 #: Characters of a value in the table.
 VALUE_WIDTH = 120
@@ -28,7 +31,8 @@ ANOMALIES = 20
 def command() -> None:
     """Look at the UEFI variables in SOURCE, and change them as firmware does.
 
-    SOURCE is an image, a programmer URL, or board:NAME.
+    SOURCE is an image, a programmer URL, or board:NAME. Stores of AMI, Phoenix, Insyde and Apple
+    firmware are only read.
     """
 
 
@@ -51,13 +55,15 @@ def list_(
     **options: Any,
 ) -> runner.Outcome:
     """List the variables, with their values decoded, and how full the store is."""
+    from hwflash.jobs.uefi_others import other_keys, other_variable_keys
     from hwflash.jobs.uefi_read import chosen, store_keys, variable_keys
 
-    reading, chip = read(run, source, options, full)
+    reading, chip = read(run, source, options, full, others=True)
     stores: list[dict[str, Any]] = []
     variables: list[dict[str, Any]] = []
     lines: list[str] = []
-    for found in chosen(reading, store):
+    others = [item for item in reading.others if store in (None, item.base)]
+    for found in () if others and store is not None else chosen(reading, store):
         stores.append(store_keys(found))
         records = _records(found, every)
         if run.console.json_lines:
@@ -65,6 +71,14 @@ def list_(
         else:
             lines += ([""] if lines else []) + _store_lines(found)
             lines += _table(records, every, dump)
+    for other in others:
+        stores.append(other_keys(other))
+        entries = other.records if every else other.live
+        if run.console.json_lines:
+            variables += [other_variable_keys(other, entry) for entry in entries]
+        else:
+            lines += ([""] if lines else []) + _other_lines(other)
+            lines += _table(entries, every, dump)
     facts = {"stores": stores, "variables": variables, "searched": reading.searched,
              "bytes_read": reading.bytes_read}  # fmt: skip
     # One line for all: a store can have tens of thousands of records.
@@ -94,23 +108,25 @@ def get(
     **options: Any,
 ) -> runner.Outcome:
     """Show the variable NAME."""
-    from hwflash.jobs.uefi_read import decoded_value, select, variable_keys
+    from hwflash.jobs.uefi_others import value_of
+    from hwflash.jobs.uefi_read import find_listed
 
     if str(raw) == "-" and run.console.json_lines:
         raise UsageError("--json and --raw - both want stdout", code="usage.selection")
     if str(raw) == "-" and sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
         raise UsageError("standard output is closed", code="usage.selection")
-    reading, chip = read(run, source, options, full)
-    hit = select(reading, name, guid, store)
-    value = decoded_value(hit.record)
-    keys = {"variable": variable_keys(hit.found, hit.record, value)}
-    lines = _variable_lines(hit.record) + [f"  {line}" for line in value.lines or (value.summary,)]
+    reading, chip = read(run, source, options, full, others=True)
+    record, variable = find_listed(reading, name, guid, store)
+    value = value_of(record)
+    keys = {"variable": variable}
+    lines = _variable_lines(record, variable)
+    lines += [f"  {line}" for line in value.lines or (value.summary,)]
     if value.fault:
         lines.append(f"  note: {value.fault}")
     if dump:
-        lines += hex_lines(hit.record.data, "  ")
+        lines += hex_lines(record.data, "  ")
     if raw is not None:
-        _save(raw, hit.record.data)
+        _save(raw, record.data)
     if str(raw) == "-":
         for line in lines[:1]:
             run.console.talk(line)
@@ -159,26 +175,40 @@ def _store_lines(found: Found) -> list[str]:
             f"  {len(store.live)} variables in {len(store.records)} records",
         ]
     lines.append(f"  fault-tolerant write: {found.ftw.text}")
+    return lines + _odd_lines(found.anomalies)
+
+
+def _other_lines(store: OtherStore) -> list[str]:
+    where = f" in the volume at {store.volume}" if store.volume is not None else ""
+    form = f"{store.form}, " if store.form is not None else ""
+    spent = f"{store.used:,} used, {store.free:,} free, {store.reclaimable:,} reclaimable"
+    lines = [
+        f"{store.title} at 0x{store.base:06X}{where}, only read",
+        f"  {form}{store.size:,} bytes: {spent}",
+        f"  {len(store.live)} variables in {len(store.records)} entries",
+    ]
+    return lines + _odd_lines(store.anomalies)
+
+
+def _odd_lines(anomalies: Iterable[Anomaly]) -> list[str]:
     # What power cuts leave is no news; what is only inferred about the place is.
     shown = [
-        item
-        for item in found.anomalies
-        if item.severity != "note" or item.code.startswith("areas.")
+        item for item in anomalies if item.severity != "note" or item.code.startswith("areas.")
     ]
-    lines += [f"  {item.severity}: {item}" for item in shown[:ANOMALIES]]
+    lines = [f"  {item.severity}: {item}" for item in shown[:ANOMALIES]]
     if shown[ANOMALIES:]:
         lines.append(f"  and {len(shown) - ANOMALIES} more; --json lists all")
     return lines
 
 
-def _table(records: tuple[Record, ...], every: bool, dump: bool) -> list[str]:
-    from hwflash.jobs.uefi_read import decoded_value
+def _table(records: Sequence[Listed], every: bool, dump: bool) -> list[str]:
+    from hwflash.jobs.uefi_others import value_of
     from hwflash.uefi.guids import describe
     from hwflash.uefi.records import short_attributes
     from hwflash.uefi.window import printable
 
     names = [printable(record.name) or "-" for record in records]
-    vendors = [describe(record.guid) for record in records]
+    vendors = [describe(record.guid) if record.guid else "-" for record in records]
     wide = min(max(map(len, names), default=0), 40)
     wider = max(map(len, vendors), default=0)
     lines: list[str] = []
@@ -187,27 +217,30 @@ def _table(records: tuple[Record, ...], every: bool, dump: bool) -> list[str]:
         attributes = short_attributes(record.attributes)
         lines.append(
             f"  {place}{name:<{wide}}  {vendor:<{wider}}  {attributes:<11}  "
-            f"{len(record.data):>6}  {_shortened(decoded_value(record).summary)}".rstrip()
+            f"{len(record.data):>6}  {_shortened(value_of(record).summary)}".rstrip()
         )
         if dump:
             lines += hex_lines(record.data, "      ")
     return lines
 
 
-def _variable_lines(record: Record) -> list[str]:
+def _variable_lines(record: Listed, keys: dict[str, Any]) -> list[str]:
     from hwflash.uefi.guids import guid_name
     from hwflash.uefi.records import attribute_names
     from hwflash.uefi.window import printable
 
-    vendor = guid_name(record.guid)
+    vendor = guid_name(record.guid) if record.guid else None
     lines = [
         f"{printable(record.name)}: {len(record.data):,} bytes at 0x{record.data_offset:06X}",
-        f"  vendor      {record.guid}" + (f" ({vendor})" if vendor else ""),
+        f"  vendor      {record.guid or '-'}" + (f" ({vendor})" if vendor else ""),
         f"  attributes  {', '.join(attribute_names(record.attributes))}",
         f"  state       {record.state_name}, record at 0x{record.offset:06X}",
     ]
     if not record.time.is_zero:
         lines.append(f"  time stamp  {record.time}")
+    if keys.get("older"):
+        places = ", ".join(f"0x{offset:06X}" for offset in keys["older"])
+        lines.append(f"  older       values at {places}")
     return lines
 
 

@@ -12,6 +12,7 @@ from hwflash.cli import params, runner
 from hwflash.cli.stores import read, source_options
 
 if TYPE_CHECKING:
+    from hwflash.jobs.uefi_read import Reading
     from hwflash.uefi.exchange import Variables
 
 
@@ -23,12 +24,16 @@ def check(
 ) -> runner.Outcome:
     """Name each inconsistency of the store, and what firmware would do with it at boot."""
     from hwflash.jobs.uefi_ftw import check_keys
+    from hwflash.jobs.uefi_others import other_check_keys
     from hwflash.jobs.uefi_read import chosen
 
     words = [source, *params.repeated(options), *(["--full"] if full else [])]
-    reading, chip = read(run, source, options, full)
+    reading, chip = read(run, source, options, full, others=True)
     several = len(reading.found) > 1
-    checked = [check_keys(found) for found in chosen(reading, store)]
+    others = [item for item in reading.others if store in (None, item.base)]
+    usual = () if others and store is not None else chosen(reading, store)
+    checked = [check_keys(found) for found in usual]
+    checked += [other_check_keys(item) for item in others]
     ok = all(item["ok"] for item in checked)
     lines: list[str] = []
     for item in checked:
@@ -68,29 +73,34 @@ def export(
 ) -> runner.Outcome:
     """Write the variables as JSON to FILE, or to stdout."""
     from hwflash.errors import UsageError
-    from hwflash.jobs.uefi_edit import one_store
-    from hwflash.jobs.uefi_export import save_text, store_of
-    from hwflash.uefi.exchange import export_json, export_virt_firmware, virt_firmware_losses
+    from hwflash.jobs.uefi_export import save_text
+    from hwflash.uefi.exchange import (
+        export_json,
+        export_virt_firmware,
+        variables_of,
+        virt_firmware_losses,
+    )
 
     to_stdout = str(file) == "-"
     if to_stdout and run.console.json_lines:
         raise UsageError("--json and a FILE of - both want stdout", code="usage.selection")
-    reading, chip = read(run, source, options, full)
-    variables = store_of(one_store(reading, store))
+    reading, chip = read(run, source, options, full, others=True)
+    variables = _variables(run, reading, store)
     losses = virt_firmware_losses(variables) if kind == "virt-firmware" else ()
     for loss in losses:
         run.console.warning(loss)
+    count = len(variables_of(variables))
     text = export_virt_firmware(variables) if kind == "virt-firmware" else export_json(variables)
     keys = {
         "file": str(file),
         "format": kind,
-        "exported": len(variables.live),
+        "exported": count,
         "losses": list(losses),
     }
     if to_stdout:
         return runner.Outcome(keys | chip, [text.rstrip("\n")])
     save_text(file, text)
-    return runner.Outcome(keys | chip, [f"{len(variables.live)} variables written to {file}"])
+    return runner.Outcome(keys | chip, [f"{count} variables written to {file}"])
 
 
 @click.command("diff")
@@ -111,21 +121,34 @@ def diff(
 ) -> runner.Outcome:
     """Compare the variables of SOURCE with those of OTHER: another source, or exported JSON."""
     from hwflash.compare.text import diff_lines
-    from hwflash.jobs.uefi_edit import one_store
-    from hwflash.jobs.uefi_export import is_exported, load_variables, store_of
+    from hwflash.jobs.uefi_export import is_exported, load_variables
     from hwflash.uefi.difference import compare
 
     def side(text: str, wanted: int | None) -> tuple[Variables, dict[str, Any]]:
         if is_exported(text):
             return load_variables(Path(text)), {"source": text}
-        reading, chip = read(run, text, dict(options), full)
-        return store_of(one_store(reading, wanted)), chip
+        reading, chip = read(run, text, dict(options), full, others=True)
+        return _variables(run, reading, wanted), chip
 
     left, chip = side(source, store)
     right, _ = side(other, other_store)
     found = compare(left, right, ignore=ignore)
     keys = {"equal": found.equal, "variables": found.keys(), "other": other}
     return runner.Outcome(keys | chip, diff_lines(found), 0 if found.equal else 1)
+
+
+def _variables(run: runner.Run, reading: Reading, store: int | None) -> Variables:
+    """The variables of the store that is meant, of whatever format."""
+    from hwflash.jobs.uefi_edit import one_store
+    from hwflash.jobs.uefi_export import store_of
+    from hwflash.jobs.uefi_others import exported, one_other
+
+    other = one_other(reading.others, store, usual=bool(reading.found))
+    if other is None:
+        return store_of(one_store(reading, store))
+    if any(item.guid is None for item in other.live):
+        run.console.warning("variables without a GUID are given one of zeros")
+    return exported(other)
 
 
 COMMANDS = (check, export, diff)

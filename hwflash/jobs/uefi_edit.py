@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from hwflash.errors import ChipUnsupported, ImageError, Interrupted, UsageError
+from hwflash.errors import ChipUnsupported, ImageError, Interrupted
 from hwflash.flash.device import Geometry
 from hwflash.flash.execute import differences
 from hwflash.flash.plan import Plan, Step, content_hash
@@ -36,11 +36,18 @@ from hwflash.jobs.prepare import (
 from hwflash.jobs.remember import edit_facts, remember, remembering
 from hwflash.jobs.run_operations import run_operations
 from hwflash.jobs.source import ChipSource, FileSource, Source
+from hwflash.jobs.uefi_others import (
+    nearest,
+    read_only,
+    require_no_factory_copy,
+    several,
+)
 from hwflash.jobs.uefi_read import Reading, chosen, read_stores
 from hwflash.jobs.uefi_settle import Repair, require_sound, settle
 from hwflash.progress import CancelToken, Reporter
 from hwflash.uefi.areas import KnownLayout
 from hwflash.uefi.find import Found, assume
+from hwflash.uefi.find_others import find_others
 from hwflash.uefi.flashops import Erase, Operation, Program, Verify, carried_out
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.rewrite import Order
@@ -144,12 +151,7 @@ def one_store(reading: Reading, store: int | None) -> Found:
     """
     found = chosen(reading, store)
     if len(found) > 1:
-        places = ", ".join(f"0x{item.base:06X}" for item in found)
-        raise UsageError(
-            f"there are {len(found)} variable stores, at {places}; say which",
-            code="usage.store",
-            stores=[item.base for item in found],
-        )
+        raise several([item.base for item in found])
     return next(iter(found))
 
 
@@ -167,9 +169,13 @@ def _located(
                 offset=base,
             )
         window = Window(source.read([span], reporter, cancel)[0], base)
+        others = find_others(window)
+        if others:
+            raise read_only(nearest(others))
         return assume(window, known, base), window
     reading = read_stores(source, reporter, cancel, full=options.full)
     found = one_store(reading, options.store)
+    require_no_factory_copy(found)
     return found, next(item for item in reading.windows if item.base <= found.base < item.end)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hwflash.jobs.uefi_read import anomaly_keys
+from hwflash.jobs.uefi_others import anomaly_keys
 from hwflash.jobs.uefi_settle import foreign_areas
 from hwflash.uefi.check import Report, check
 from hwflash.uefi.find import Found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -10,17 +9,27 @@ from uuid import UUID
 
 from hwflash.errors import ImageError, UsageError
 from hwflash.jobs.source import Source
+from hwflash.jobs.uefi_others import (
+    anomaly_keys,
+    listed_keys,
+    nearest,
+    other_variable,
+    other_variable_keys,
+    read_only,
+)
 from hwflash.progress import CancelToken, Reporter
 from hwflash.uefi import guids
 from hwflash.uefi.areas import KNOWN
-from hwflash.uefi.decode import Decoded, decode
+from hwflash.uefi.decode import Decoded
 from hwflash.uefi.find import Found, find_stores, read_at
+from hwflash.uefi.find_others import find_others, span_of, told_apart
 from hwflash.uefi.foreign import identify
 from hwflash.uefi.headers import VOLUME_LIMIT
 from hwflash.uefi.layouts import STORE_HEADER
-from hwflash.uefi.records import Record, attribute_names
+from hwflash.uefi.others import Listed, OtherStore
+from hwflash.uefi.records import Record
 from hwflash.uefi.volume import SIGNATURE, USUAL_HEADER, parse_volume
-from hwflash.uefi.window import Anomaly, Window
+from hwflash.uefi.window import Window
 from hwflash.units import Range, merge_ranges
 
 if TYPE_CHECKING:
@@ -42,11 +51,13 @@ class Reading:
         found: in order of offsets.
         windows: what was read, for those who want to look at more than the stores.
         searched: ``all`` bytes, only at 4 KiB ``boundaries``, or where the ``board`` says.
+        others: stores of other formats, in order of offsets.
     """
 
     found: tuple[Found, ...]
     windows: tuple[Window, ...]
     searched: str
+    others: tuple[OtherStore, ...] = ()
 
     @property
     def bytes_read(self) -> int:
@@ -55,7 +66,12 @@ class Reading:
 
 
 def read_stores(
-    source: Source, reporter: Reporter, cancel: CancelToken, *, full: bool = False
+    source: Source,
+    reporter: Reporter,
+    cancel: CancelToken,
+    *,
+    full: bool = False,
+    others: bool = False,
 ) -> Reading:
     """Find and read the variable stores of a source.
 
@@ -67,24 +83,38 @@ def read_stores(
         reporter: is told what is odd about the search.
         cancel: is looked at between reads.
         full: search everything, wherever the board says the store is.
+        others: stores of other formats will do, since nothing is going to be changed.
 
     Raises:
-        ImageError: there is none (``uefi.no-store``).
+        ImageError: there is none (``uefi.no-store``), or only one of a format that is not written
+            (``uefi.read-only``).
     """
+    reading = _read(source, reporter, cancel, full)
+    if not reading.found:
+        if not reading.others:
+            raise _none(source, reading.windows)
+        if not others:
+            raise read_only(nearest(reading.others))
+    return reading
+
+
+def _read(source: Source, reporter: Reporter, cancel: CancelToken, full: bool) -> Reading:
     nvram = source.board.nvram if source.board is not None and not full else None
     if nvram is not None and nvram.variables is not None and not nvram.find:
         return _where_named(source, nvram, reporter, cancel)
     if not source.whole and not full:
         windows = _windows_by_probe(source, reporter, cancel)
-        found = [item for window in windows for item in find_stores(window)]
-        if found:
-            return Reading(tuple(found), windows, "boundaries")
+        reading = _searched(windows, "boundaries")
+        if reading.found or reading.others:
+            return reading
         reporter.info("no variable store begins at a 4 KiB boundary; everything is read")
-    windows = _windows(source, source.ranges, reporter, cancel)
+    return _searched(_windows(source, source.ranges, reporter, cancel), "all")
+
+
+def _searched(windows: tuple[Window, ...], searched: str) -> Reading:
     found = [item for window in windows for item in find_stores(window)]
-    if not found:
-        raise _none(source, windows)
-    return Reading(tuple(found), windows, "all")
+    usual, others = told_apart(windows, found)
+    return Reading(usual, windows, searched, others)
 
 
 def _where_named(source: Source, nvram: Nvram, reporter: Reporter, cancel: CancelToken) -> Reading:
@@ -109,7 +139,15 @@ def _where_named(source: Source, nvram: Nvram, reporter: Reporter, cancel: Cance
     windows = _windows(source, [span], reporter, cancel)
     variables, work, spare = areas
     assert variables is not None  # noqa: S101 - the caller has looked
-    return Reading((read_at(windows[0], variables, work, spare),), windows, "board")
+    try:
+        found = [read_at(windows[0], variables, work, spare)]
+    except ImageError as error:
+        others = find_others(windows[0])
+        if error.code != "uefi.no-store" or not others:
+            raise
+        return Reading((), windows, "board", others)
+    usual, others = told_apart(windows, found)
+    return Reading(usual, windows, "board", others)
 
 
 def _windows(
@@ -158,7 +196,8 @@ def _by_header(address: int, head: bytes) -> list[Range]:
         if head[at : at + 16] in (guids.AUTHENTICATED_STORE.bytes_le, guids.PLAIN_STORE.bytes_le):
             size = int(STORE_HEADER.fields(head, at)["size"])
             return [Range(address, min(max(size + at, USUAL_SPAN), VOLUME_LIMIT))]
-    return []
+    other = span_of(address, head)
+    return [other] if other is not None else []
 
 
 def _none(source: Source, windows: tuple[Window, ...]) -> ImageError:
@@ -221,12 +260,17 @@ def chosen(reading: Reading, store: int | None) -> tuple[Found, ...]:
 
     Raises:
         UsageError: no store there (``usage.store``).
+        ImageError: the one there is only read (``uefi.read-only``).
     """
     if store is None:
         return reading.found
+    other = next((item for item in reading.others if item.base == store), None)
+    if other is not None:
+        raise read_only(other)
     hits = tuple(item for item in reading.found if store in (item.base, _base(item)))
     if not hits:
-        places = ", ".join(f"0x{_base(item):06X}" for item in reading.found)
+        bases = [*map(_base, reading.found), *(item.base for item in reading.others)]
+        places = ", ".join(f"0x{base:06X}" for base in bases)
         raise UsageError(
             f"there is no variable store at 0x{store:06X}; there is one at {places}",
             code="usage.store",
@@ -235,13 +279,39 @@ def chosen(reading: Reading, store: int | None) -> tuple[Found, ...]:
     return hits
 
 
-def no_variable(stores: Iterable[Found], name: str, guid: UUID | None) -> UsageError:
+def find_listed(
+    reading: Reading, name: str, guid: UUID | None, store: int | None
+) -> tuple[Listed, dict[str, Any]]:
+    """The one live variable of a name, in whatever store, and its keys for scripts.
+
+    Stores of EDK2 come first.
+
+    Raises:
+        UsageError: see `select`.
+    """
+    named = any(item.base == store for item in reading.others)
+    hit = other_variable(reading.others, name, guid, store)
+    if not named and (reading.found or store is not None):
+        try:
+            usual = select(reading, name, guid, store)
+            return usual.record, variable_keys(usual.found, usual.record)
+        except UsageError as error:
+            if hit is None or error.code != "usage.variable":
+                raise
+    if hit is None:
+        raise no_variable((), name, guid, reading.others)
+    return hit[1], other_variable_keys(*hit)
+
+
+def no_variable(
+    stores: Iterable[Found], name: str, guid: UUID | None, others: Iterable[OtherStore] = ()
+) -> UsageError:
     """The error that a variable is not there, with names that are near."""
     import difflib
 
     names = {
         record.name for found in stores if found.store is not None for record in found.store.live
-    }
+    } | {record.name for store in others for record in store.live}
     under = f" with GUID {guid}" if guid is not None and name in names else ""
     lower = {other.lower(): other for other in sorted(names)}
     close = [] if under else difflib.get_close_matches(name.lower(), lower, n=3)
@@ -267,6 +337,7 @@ def store_keys(found: Found) -> dict[str, Any]:
     return {
         "base": _base(found),
         "size": store.size if store is not None else 0,
+        "kind": "edk2",
         "format": store.kind if store is not None else None,
         "healthy": found.healthy,
         "used": usage.used if usage else 0,
@@ -282,41 +353,9 @@ def store_keys(found: Found) -> dict[str, Any]:
     }
 
 
-def anomaly_keys(item: Anomaly) -> dict[str, Any]:
-    """An anomaly as scripts get it."""
-    return {
-        "code": item.code,
-        "severity": item.severity,
-        "offset": item.offset,
-        "message": item.text,
-    }
-
-
 def variable_keys(found: Found, record: Record, decoded: Decoded | None = None) -> dict[str, Any]:
     """A record as scripts get it."""
-    value = decoded or decoded_value(record)
-    time = record.time
-    return {
-        "name": record.name,
-        "guid": str(record.guid),
-        "vendor": guids.guid_name(record.guid),
-        "attributes": attribute_names(record.attributes),
-        "state": record.state_name,
-        "offset": record.offset,
-        "size": len(record.data),
-        "sha256": hashlib.sha256(record.data).hexdigest(),
-        "data": record.data.hex(),
-        "timestamp": None if time.is_zero else str(time),
-        "store": _base(found),
-        "state_byte": record.state,
-        "decoded": {"kind": value.kind, "text": value.summary, **value.facts}
-        | ({"fault": value.fault} if value.fault else {}),
-    }
-
-
-def decoded_value(record: Record) -> Decoded:
-    """What a record's value means."""
-    return decode(record.name, record.guid, record.data, record.data_offset)
+    return listed_keys(record, _base(found), decoded)
 
 
 def _area(area: Range | None) -> dict[str, int] | None:

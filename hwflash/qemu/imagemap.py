@@ -15,8 +15,10 @@ from hwflash.layout.regions import Region
 from hwflash.qemu.volumes import Volume, list_volumes
 from hwflash.uefi.areas import Areas
 from hwflash.uefi.find import Found, find_stores
+from hwflash.uefi.find_others import told_apart
 from hwflash.uefi.guids import NV_VOLUME
-from hwflash.uefi.window import filled_with
+from hwflash.uefi.others import OtherStore
+from hwflash.uefi.window import Window, filled_with
 from hwflash.units import Range
 
 
@@ -31,6 +33,7 @@ class ImageMap:
         regions: in order of offsets.
         volumes: firmware volumes, in order of offsets.
         stores: variable stores that were found.
+        others: variable stores of other formats than EDK2's.
         notes: what does not fit, or is not sure.
     """
 
@@ -40,6 +43,7 @@ class ImageMap:
     regions: tuple[Region, ...]
     volumes: tuple[Volume, ...]
     stores: tuple[Found, ...]
+    others: tuple[OtherStore, ...]
     notes: tuple[str, ...]
 
     @property
@@ -60,7 +64,7 @@ def map_image(image: bytes, base: int | None = None) -> ImageMap:
         base: physical address of the first byte, when the caller knows; else that of the build.
     """
     volumes = list_volumes(image)
-    stores = tuple(find_stores(image))
+    stores, others = told_apart([Window(image)], find_stores(image))
     fit, notes = _fit(image, volumes)
     regions: tuple[Region, ...] = ()
     if fit is not None:
@@ -69,7 +73,7 @@ def map_image(image: bytes, base: int | None = None) -> ImageMap:
         base = fit.base if base is None else base
     elif stores:
         regions = tuple(_of_areas(stores[0].areas))
-    return ImageMap(len(image), fit, base, regions, volumes, stores, tuple(notes))
+    return ImageMap(len(image), fit, base, regions, volumes, stores, others, tuple(notes))
 
 
 def _fit(image: bytes, volumes: tuple[Volume, ...]) -> tuple[Fit | None, list[str]]:

@@ -4,7 +4,7 @@ By the GUID of the NV volume, by that of a store, and, where the first block was
 middle of a reclaim, by the work space behind it. A copy of a volume in the spare area of
 another is not a store of its own.
 
-Limits: stores of EDK2 only; `hwflash.uefi.foreign` names others for what they are.
+Limits: stores of EDK2 only; `hwflash.uefi.find_others` finds those of other formats.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Naming what an image holds when it holds no variable store of EDK2.
 
-Ref: QEMU docs/interop/qcow2.txt (magic), UEFITool's NVRAM parser (signatures of AMI NVAR,
-Phoenix and Apple VSS, Insyde FDC, Phoenix EVSA stores); virt-firmware (VMware's signature).
+Ref: QEMU docs/interop/qcow2.txt (magic); UEFITool's NVRAM parser (signatures of $VSS, Insyde FDC
+and EVSA stores); virt-firmware (VMware's signature).
 
-Limits: by signature only; none of these stores is read.
+Limits: by signature only. `hwflash.uefi.find_others` reads the stores of other formats; what of
+them is named here has a header that makes no sense.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from typing import Final
 from hwflash.uefi.window import filled_with
 
 _SIGNATURES: Final = (
-    # NVAR: size u16, next u24 (FFFFFF: none), attributes with the valid bit.
-    (re.compile(rb"NVAR..\xff\xff\xff[\x80-\xff]", re.DOTALL), "an AMI NVAR variable store"),
     (re.compile(rb"\$VSS....\x5a\xfe", re.DOTALL), "a $VSS store (Phoenix, Insyde, Apple)"),
     (re.compile(rb"_FDC....", re.DOTALL), "an Insyde factory data copy (_FDC)"),
     (re.compile(rb"EVSA....", re.DOTALL), "a Phoenix EVSA variable store"),

@@ -7,7 +7,8 @@ which construct's own parser is too slow (about 20 µs each); `Layout` therefore
 Ref: edk2 MdePkg/Include/Pi/PiFirmwareVolume.h, MdeModulePkg/Include/Guid/VariableFormat.h,
 MdeModulePkg/Include/Guid/SystemNvDataGuid.h (EFI_FAULT_TOLERANT_WORKING_BLOCK_HEADER,
 EFI_FAULT_TOLERANT_WRITE_HEADER and _RECORD, naturally aligned), UEFI 2.10 §3.1.3 (load
-option), §8.3 (EFI_TIME), §32.4.1 (signature lists), §10.3.1 (device path nodes). Sizes and
+option), §8.3 (EFI_TIME), §32.4.1 (signature lists), §10.3.1 (device path nodes); of formats
+that are not EDK2's, what the module says that reads them. Sizes and
 offsets were checked against the images of Debian's ovmf and qemu-efi-aarch64 packages.
 """
 
@@ -157,6 +158,62 @@ SIGNATURE_LIST_HEADER: Final = Layout(
     "list_size" / c.Int32ul,
     "header_size" / c.Int32ul,
     "signature_size" / c.Int32ul,
+)
+
+#: A `$VSS` record with Apple's CRC-32 of the data, and Intel's old one with one size for all.
+APPLE_RECORD: Final = Layout(
+    "start_id" / c.Int16ul,
+    "state" / c.Int8ul,
+    "reserved" / c.Int8ul,
+    "attributes" / c.Int32ul,
+    "name_size" / c.Int32ul,
+    "data_size" / c.Int32ul,
+    "guid" / c.Bytes(16),
+    "crc" / c.Int32ul,
+)
+
+LEGACY_RECORD: Final = Layout(
+    "start_id" / c.Int16ul,
+    "state" / c.Int8ul,
+    "reserved" / c.Int8ul,
+    "attributes" / c.Int32ul,
+    "total_size" / c.Int32ul,
+    "guid" / c.Bytes(16),
+)
+
+VSS_HEADER: Final = Layout(
+    "signature" / c.Bytes(4),
+    "size" / c.Int32ul,
+    "format" / c.Int8ul,
+    "state" / c.Int8ul,
+    "reserved" / c.Int16ul,
+    "reserved1" / c.Int32ul,
+)
+
+#: Of an AMI NVAR entry; ``next`` counts from the entry itself.
+NVAR_HEADER: Final = Layout(
+    "signature" / c.Bytes(4), "size" / c.Int16ul, "next" / c.Bytes(3), "attributes" / c.Int8ul
+)
+
+EVSA_ENTRY: Final = Layout("type" / c.Int8ul, "checksum" / c.Int8ul, "size" / c.Int16ul)
+
+EVSA_STORE: Final = Layout(
+    "signature" / c.Bytes(4), "attributes" / c.Int32ul, "size" / c.Int32ul, "reserved" / c.Int32ul
+)
+
+EVSA_DATA: Final = Layout("guid_id" / c.Int16ul, "name_id" / c.Int16ul, "attributes" / c.Int32ul)
+
+FSYS_HEADER: Final = Layout("signature" / c.Bytes(4), "unknown" / c.Bytes(5), "size" / c.Int16ul)
+
+#: A file in a firmware volume (PI 1.8 volume 3 §3.2.3).
+FILE_HEADER: Final = Layout(
+    "name" / c.Bytes(16),
+    "header_checksum" / c.Int8ul,
+    "data_checksum" / c.Int8ul,
+    "type" / c.Int8ul,
+    "attributes" / c.Int8ul,
+    "size" / c.Bytes(3),
+    "state" / c.Int8ul,
 )
 
 LOAD_OPTION_HEADER: Final = Layout("attributes" / c.Int32ul, "file_path_size" / c.Int16ul)

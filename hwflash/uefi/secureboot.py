@@ -7,7 +7,7 @@ AuthVariableLib.c (modes when the firmware starts).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
@@ -26,6 +26,7 @@ from hwflash.uefi.keylists import (
     entries,
     select,
 )
+from hwflash.uefi.others import Listed
 from hwflash.uefi.records import Attribute
 from hwflash.uefi.siglist import OWNER_SIZE, Signature, SignatureList, parse_signature_lists
 from hwflash.uefi.store import VariableStore
@@ -289,16 +290,25 @@ class KeyStore:
                 code="uefi.plain-store",
                 offset=store.base,
             )
+        return cls.found_by(store.find)
+
+    @classmethod
+    def found_by(cls, find: Callable[[str, UUID], Listed | None]) -> KeyStore:
+        """Those of whatever store.
+
+        Args:
+            find: the live record of a name and GUID, or None.
+        """
         found: dict[str, StoredKeys] = {}
         for item in DATABASES.values():
-            record = store.find(item.name, item.guid)
+            record = find(item.name, item.guid)
             if record is not None:
                 found[item.name] = StoredKeys(
                     record.data, record.time, record.attributes, record.data_offset
                 )
         values: list[int | None] = []
         for name, guid in _SWITCHES:
-            record = store.find(name, guid)
+            record = find(name, guid)
             values.append(record.data[0] if record is not None and record.data else None)
         return cls(found, *values)
 

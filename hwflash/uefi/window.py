@@ -116,6 +116,14 @@ def decode_utf16(data: bytes) -> str:
     return even.decode("utf-16-le", "surrogatepass").partition("\0")[0]
 
 
+def utf16_end(data: bytes, start: int) -> int:
+    """Where the NUL is that ends UTF-16 text which begins at ``start``; -1 when there is none."""
+    end = data.find(b"\0\0", start)
+    while end >= 0 and (end - start) % 2:
+        end = data.find(b"\0\0", end + 1)
+    return end
+
+
 def encode_utf16(text: str) -> bytes:
     """UTF-16 with a terminating NUL, as names and descriptions are stored."""
     return (text + "\0").encode("utf-16-le", "surrogatepass")

@@ -247,7 +247,6 @@ def test_guids_in_code_are_no_stores():
         (b"\xff" * 4096, "all FF"),
         (bytes(4096), "all 00"),
         (b"QFI\xfb" + bytes(100), "qcow2"),
-        (bytes(64) + b"NVAR\x20\x00\xff\xff\xff\x83" + bytes(60), "AMI NVAR"),
         (bytes(16) + b"$VSS\x00\x00\x01\x00\x5a\xfe" + bytes(60), "0x000010"),
         (bytes(12) + b"VMWNVRAM" + bytes(60), "VMware"),
     ],
