@@ -260,6 +260,7 @@ def _part(name: str, maker: str, entry: PartForm, file: str) -> Part:
             read=dict(status.read),
             write=dict(status.write),
             volatile_enable=status.volatile_enable,
+            lasting_instead=status.lasting_instead,
             write_time=_duration(status.write_ms, 1e-3),
         ),
         protection=ProtectionLayout(

@@ -113,6 +113,7 @@ class StatusForm(Table):
     read: dict[_Register, _Opcode] = {1: 0x05}
     write: dict[_Register, _Opcode] = {1: 0x01}
     volatile_enable: bool = False
+    lasting_instead: bool = True
     write_ms: _Pair
 
 

@@ -154,12 +154,15 @@ class StatusCommands:
         write: opcode per register number. When a register has no opcode of its own, it is
             the second (third) byte of the 01h command.
         volatile_enable: 50h works as write enable for a volatile register write.
+        lasting_instead: where a part does not take it after all, a lift of the protection may
+            use a non-volatile write, which wears the registers and outlives a power cut.
         write_time: time of a non-volatile register write.
     """
 
     read: dict[int, int] = field(default_factory=lambda: {1: 0x05})
     write: dict[int, int] = field(default_factory=lambda: {1: 0x01})
     volatile_enable: bool = False
+    lasting_instead: bool = True
     write_time: Duration = Duration(0.010, 0.1)
 
 

@@ -16,10 +16,17 @@ from typing import Final
 from hwflash.bus.spi import Transfer
 from hwflash.chip import opcodes
 from hwflash.chip.commands import THREE_BYTE_SPAN
-from hwflash.chip.model import EnterFourByte, ProtectionStyle
+from hwflash.chip.model import EnterFourByte, FailFlags, ProtectionStyle
 from hwflash.chip.protection import lock_units, sst26_bpr_length
 from hwflash.chip.protection_choice import Locks
-from hwflash.chip.registers import merged, one_time_bits, register_writes
+from hwflash.chip.registers import (
+    failed,
+    live_bits,
+    merged,
+    one_time_bits,
+    register_writes,
+    suspended,
+)
 from hwflash.errors import BusUnstable, ChipProtected, ChipStateUnknown
 from hwflash.flash.nor import NorFlash
 from hwflash.flash.pipeline import StatusPoller
@@ -30,8 +37,9 @@ _POLL: Final = 0.001
 _PATIENCE: Final = 0.5
 #: A write that cleared bits of another register is made good so often.
 _ROUNDS: Final = 2
-#: Bits that say what the chip is doing, not how it is set.
-_LIVE: Final = opcodes.STATUS_WIP | opcodes.STATUS_WEL
+
+#: Code of the error when 50h does nothing: the chip can still be written without it.
+VOLATILE_REFUSED: Final = "protection.volatile-refused"
 
 _ENABLE: Final = Transfer(bytes((opcodes.WRITE_ENABLE,)))
 _DISABLE: Final = Transfer(bytes((opcodes.WRITE_DISABLE,)))
@@ -49,6 +57,7 @@ class ProtectionAccess:
         self._bus = flash.bus
         self._chip = flash.chip
         self._poller = StatusPoller(flash.bus, flash.chip)
+        self._live = live_bits(flash.chip)
 
     # --- reading ------------------------------------------------------------------------
 
@@ -69,18 +78,14 @@ class ProtectionAccess:
         return Locks(registers)
 
     def registers(self) -> dict[int, int]:
-        """Every status register, without WIP and WEL.
+        """Every status register, without the bits that are no settings.
 
         Raises:
             BusUnstable: two reads differ (``chip.unstable-register``).
         """
-        numbers = list(self._chip.status.read)
-        answers = self._twice(
-            [Transfer(bytes((self._chip.status.read[number],)), 1) for number in numbers]
-        )
-        found = {number: answer[0] for number, answer in zip(numbers, answers, strict=True)}
-        found[1] &= ~_LIVE
-        return found
+        return {
+            number: value & ~self._live.get(number, 0) for number, value in self._raw().items()
+        }
 
     def security(self) -> int | None:
         """The security register (2Bh) of parts that may have WPSEL; None for others."""
@@ -104,7 +109,9 @@ class ProtectionAccess:
 
         Raises:
             BusUnstable: two reads of a register differ; nothing was sent.
-            ChipProtected: the chip does not take it, and is as it was (``protection.refused``).
+            ChipProtected: the chip does not take it, and is as it was (``protection.refused``;
+                ``protection.volatile-refused`` where it was to be volatile), or it was not asked
+                because an operation is suspended (``protection.suspended``).
             ChipStateUnknown: it is neither as it was nor as it should be
                 (``protection.verify-failed``).
         """
@@ -121,6 +128,31 @@ class ProtectionAccess:
 
     # --- status registers ---------------------------------------------------------------
 
+    def _raw(self) -> dict[int, int]:
+        numbers = list(self._chip.status.read)
+        if self._chip.fail_flags is FailFlags.SPANSION_SR1:
+            self._clear_failure()
+        answers = self._twice(
+            [Transfer(bytes((self._chip.status.read[number],)), 1) for number in numbers]
+        )
+        return {number: answer[0] for number, answer in zip(numbers, answers, strict=True)}
+
+    def _clear_failure(self) -> None:
+        """These parts answer little else, and take nothing, while error bits are up."""
+        status = self._bus.execute([Transfer(bytes((opcodes.READ_STATUS_1,)), 1)])[0][0]
+        if status != 0xFF and failed(self._chip, {1: status}):
+            self._bus.execute([Transfer(bytes((opcodes.CLEAR_STATUS,)))])
+
+    def _require_not_suspended(self) -> None:
+        raw = self._raw()
+        if suspended(self._chip, raw):
+            raise ChipProtected(
+                "a program or erase of the chip is suspended, and until it is over the chip takes "
+                f"no register write ({_text(raw)})",
+                code="protection.suspended",
+                registers=_text(raw),
+            )
+
     def _apply_registers(
         self, wanted: Mapping[int, int], allow: Mapping[int, int], *, volatile: bool
     ) -> bool:
@@ -132,6 +164,8 @@ class ProtectionAccess:
             writes = register_writes(self._chip, now, goal, may)
             if not writes:
                 break
+            if not sent:
+                self._require_not_suspended()
             for write in writes:
                 self._write(write.command, volatile=volatile)
                 sent = True
@@ -150,6 +184,14 @@ class ProtectionAccess:
         if now == goal:
             return sent
         self._bus.execute([_DISABLE])
+        if now == before and volatile:
+            raise ChipProtected(
+                "the chip does not take a volatile register write (50h): "
+                f"{_text(now)} stays, {_text(goal)} was sent",
+                code=VOLATILE_REFUSED,
+                registers=_text(now),
+                wanted=_text(goal),
+            )
         if now == before:
             raise ChipProtected(
                 "the chip does not let its status registers be written: "
@@ -228,8 +270,9 @@ class ProtectionAccess:
         """Answers that came twice the same."""
         answers = self._bus.execute([*asked, *asked])
         first, second = answers[: len(asked)], answers[len(asked) :]
+        live = {self._chip.status.read[number]: mask for number, mask in self._live.items()}
         same = all(
-            a == b or (op.write[0] == opcodes.READ_STATUS_1 and not (a[0] ^ b[0]) & ~_LIVE)
+            a == b or (len(op.write) == 1 and not (a[0] ^ b[0]) & ~live.get(op.write[0], 0))
             for op, a, b in zip(asked, first, second, strict=True)
         )
         if not same:

@@ -31,7 +31,7 @@ from hwflash.errors import (
 )
 from hwflash.flash import journal as journals
 from hwflash.flash.journal import JobRecord, Journal
-from hwflash.flash.protection import ProtectionAccess
+from hwflash.flash.protection import VOLATILE_REFUSED, ProtectionAccess
 from hwflash.jobs.lift import PROTECTION, Lift, load_lift
 from hwflash.jobs.session import Session
 from hwflash.units import Range, merge_ranges, subtract_ranges
@@ -160,7 +160,7 @@ def lifted(job: Job, journal: Journal) -> Generator[None]:
     access = ProtectionAccess(job.session.flash)
     journal.lift()
     try:
-        access.apply(lift.during, lift.allow, volatile=lift.volatile)
+        lift = _lift_now(job, journal, access, lift)
         yield
     except BaseException:
         # What went wrong first says whether the chip was touched; a programmer that is lost
@@ -169,6 +169,30 @@ def lifted(job: Job, journal: Journal) -> Generator[None]:
             _put_back(job, journal, access, lift)
         raise
     _put_back(job, journal, access, lift)
+
+
+def _lift_now(job: Job, journal: Journal, access: ProtectionAccess, lift: Lift) -> Lift:
+    """Lift, by lasting register writes where the chip does not take volatile ones (50h).
+
+    Returns:
+        How it was lifted. The folder says the same before a lasting write is sent: a power cut
+        does not bring that protection back.
+    """
+    try:
+        access.apply(lift.during, lift.allow, volatile=lift.volatile)
+        return lift
+    except ChipProtected as exc:
+        if exc.code != VOLATILE_REFUSED or not job.session.chip.status.lasting_instead:
+            raise
+    job.reporter.warning(
+        "the chip does not take volatile register writes (50h); its protection is lifted by "
+        "lasting ones, which a power cut does not undo",
+        code=VOLATILE_REFUSED,
+    )
+    lasting = replace(lift, volatile=False)
+    journal.keep(PROTECTION, lasting.dump())
+    access.apply(lasting.during, lasting.allow)
+    return lasting
 
 
 def _put_back(job: Job, journal: Journal, access: ProtectionAccess, lift: Lift) -> None:

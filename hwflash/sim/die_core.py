@@ -58,6 +58,7 @@ class DieCore:
         extended, bank: the extended address register, the bank register.
         deep: in deep power-down.
         reset_enabled, reset_armed: 66h was sent; it was the command before this one.
+        faults: what is broken.
         operation, suspended: what goes on, and what was suspended.
         program_failed, erase_failed, protection_failed: fail flags.
         error_hold: a failure keeps the chip busy until 30h.
@@ -99,7 +100,7 @@ class DieCore:
         self.operation: Operation | None = None
         self.suspended: Operation | None = None
         self.reset_armed = False
-        self._faults = faults
+        self.faults = faults
         self._stuck_busy = False
         self._always_four_byte = False
         self._suspending_until = 0.0
@@ -201,12 +202,12 @@ class DieCore:
             self.powered = self.selected = False
             self.on_power_cut()
             return
-        failed = self.primitives == self._faults.fail
+        failed = self.primitives == self.faults.fail
         if failed:
             change.tear(self.random)
         else:
             change.commit()
-        if self.primitives == self._faults.never_ready:
+        if self.primitives == self.faults.never_ready:
             self._stuck_busy = True
         seconds = inf if self._stuck_busy else self.times.draw(time, page=kind == "program")
         self.operation = Operation(change, kind, self.clock.now() + seconds, suspendable, failed)

@@ -48,7 +48,7 @@ class StatusCommands:
         elif self._chip.status.volatile_enable:
 
             def enable_volatile(_address: int, _data: bytes) -> None:
-                die.volatile_enabled = True
+                die.volatile_enabled = not die.faults.volatile
 
             table[op.VOLATILE_WRITE_ENABLE] = Command(act=enable_volatile)
 
@@ -84,7 +84,7 @@ class StatusCommands:
 
     def _register(self, number: int, busy: bool) -> int:
         die = self._die
-        suspended = die.suspended is not None
+        suspended = die.suspended.kind if die.suspended is not None else ""
         value = die.status.shown(number, four_byte=die.four_byte, suspended=suspended)
         if number == 1:
             value = value & 0xFC | (die.wel << 1) | busy

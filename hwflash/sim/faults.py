@@ -11,6 +11,7 @@ A fault list is text: names and values, separated by commas.
 ``slow=P``                    this share of the page programs takes nearly the maximum time
 ``never_ready=N``             the chip stays busy for ever after its N-th primitive
 ``fail=N``                    the N-th primitive fails; chips that have a fail flag show it
+``volatile=ignored``          the chip does not take 50h, whatever its data sheet says
 ``access=denied|busy``        the USB device cannot be opened, or another program holds it
 ============================  ===================================================================
 
@@ -41,6 +42,7 @@ class Faults:
         slow: share of page programs that take nearly the maximum time.
         never_ready: number of the primitive that never ends, or None.
         fail: number of the primitive that fails, or None.
+        volatile: ``ignored`` or "".
         access: ``denied``, ``busy`` or "".
     """
 
@@ -53,6 +55,7 @@ class Faults:
     slow: float = 0.0
     never_ready: int | None = None
     fail: int | None = None
+    volatile: str = ""
     access: str = ""
 
     @classmethod
@@ -118,6 +121,7 @@ _READERS: Final[dict[str, Callable[[str], object]]] = {
     "slow": _share,
     "never_ready": _count,
     "fail": _count,
+    "volatile": _word("ignored"),
     "access": _word("denied", "busy"),
 }
 
