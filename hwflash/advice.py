@@ -208,6 +208,19 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "protection.not-restored": Advice(
         "cable, supply or WP#", "`hwflash write --resume` puts the protection back"
     ),
+    "protection.volatile-refused": Advice(
+        "the part", "leave --volatile out: the registers are then written for good"
+    ),
+    "protection.suspended": Advice(
+        "whoever suspended a program or erase", "switch the chip off and on, or `hwflash reset`"
+    ),
+    "protection.unfinished": Advice(
+        "a change of the protection that stopped half way",
+        "`hwflash protect resume` finishes it, `hwflash protect restore` takes it back",
+    ),
+    "protection.one-time": Advice(
+        "a bit that can be set only once", "`hwflash protect resume` finishes the change"
+    ),
     "protection.lifted": Advice(
         "an unfinished write",
         "`hwflash write --resume` puts the protection back; `hwflash protect set` chooses another",
@@ -216,6 +229,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "usage.protect-range": Advice(
         "the part: its bits name a few ranges only",
         "`hwflash protect status --list` lists them; --nearest takes the next one",
+    ),
+    "usage.change": Advice(
+        "the command", "`hwflash protect status` names the changes that stopped half way"
     ),
     "usage.protect-lock": Advice("the part", "`hwflash protect status` shows its bits"),
     "usage.protect-volatile": Advice("the command", "leave --volatile out"),

@@ -15,7 +15,7 @@ from hwflash.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hwflash.jobs.protect import Proposal, Protected, ProtectOptions
+    from hwflash.jobs.protect_change import Proposal, Protected, ProtectOptions
     from hwflash.jobs.protect_status import Status
     from hwflash.jobs.session import Session
     from hwflash.units import Range
@@ -32,10 +32,19 @@ def _change_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return params.programmer_options(function)
 
 
+def _end_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed([item for item in _CHANGE if item is not _VOLATILE]):
+        function = option(function)
+    return params.programmer_options(function)
+
+
+_VOLATILE: Final[Callable[[Any], Any]] = click.option(
+    "--volatile", is_flag=True, help="Until the supply goes away only (50h)."
+)
 _CHANGE: Final[list[Callable[[Any], Any]]] = [
     click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     click.option("-n", "--dry-run", is_flag=True, help="Show what would be set, change nothing."),
-    click.option("--volatile", is_flag=True, help="Until the supply goes away only (50h)."),
+    _VOLATILE,
     click.option(
         "--confirm", metavar="PART", default=None,
         help="For what cannot be undone: the name of the chip, instead of typing it.",
@@ -69,13 +78,14 @@ def _range_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def status(run: runner.Run, list_: bool, **options: Any) -> runner.Outcome:
     """Say which bytes are locked, by what, and how the lock can be lifted."""
     from hwflash.jobs.describe import protection_keys
+    from hwflash.jobs.protect_status import changes_keys, said_of
     from hwflash.jobs.protect_status import status as read_status
     from hwflash.jobs.session import open_session
     from hwflash.state import state_dir
 
     with open_session(params.request(options), run.console) as session:
         found = read_status(session, state_dir(os.environ))
-        part = session.chip.part
+        part, chip = session.chip.part, session.chip
     told = {
         **protection_keys(found.state),
         "by": found.by,
@@ -89,6 +99,7 @@ def status(run: runner.Run, list_: bool, **options: Any) -> runner.Outcome:
         "volatile": found.volatile,
         "possible": [range_keys(places) for places in found.possible] if list_ else None,
         "unfinished": list(found.unfinished),
+        "changes": changes_keys(chip, found),
     }
     lines = [f"{part}", *(f"  {sentence}" for sentence in _sentences(found))]
     if found.volatile:
@@ -98,6 +109,12 @@ def status(run: runner.Run, list_: bool, **options: Any) -> runner.Outcome:
         "does."
         for name in found.unfinished
     ]
+    for change in found.changes:
+        lines += [
+            f"  {said_of(chip, change, found.locks)}.",
+            f"  `hwflash protect resume {change.name}` finishes it,",
+            f"  `hwflash protect restore {change.name}` takes it back.",
+        ]
     if list_:
         lines += ["", *(f"  {_text(places)}" for places in found.possible)]
     return runner.Outcome(keys, lines)
@@ -175,6 +192,36 @@ def lock(run: runner.Run, mode: str, **options: Any) -> runner.Outcome:
     return _change(run, {"nearest": False, "one_time": False, **options}, "protect lock", change)
 
 
+def _end(
+    run: runner.Run, name: str | None, options: dict[str, Any], kind: str, *, back: bool
+) -> runner.Outcome:
+    def change(session: Session, how: ProtectOptions) -> Protected:
+        from hwflash.jobs.protect_resume import end_change
+
+        return end_change(session, name, how, run.console, back=back)
+
+    more = {"volatile": False, "nearest": False, "one_time": False}
+    return _change(run, {**more, **options}, kind, change)
+
+
+@command.command("resume")
+@click.argument("change", required=False)
+@_end_options
+@runner.command("protect resume")
+def resume(run: runner.Run, change: str | None, **options: Any) -> runner.Outcome:
+    """Finish a set, clear or lock that stopped half way; `protect status` names it."""
+    return _end(run, change, options, "protect resume", back=False)
+
+
+@command.command("restore")
+@click.argument("change", required=False)
+@_end_options
+@runner.command("protect restore")
+def restore(run: runner.Run, change: str | None, **options: Any) -> runner.Outcome:
+    """Take back a set, clear or lock that stopped half way: the chip is as it was before."""
+    return _end(run, change, options, "protect restore", back=True)
+
+
 # --- shared ---------------------------------------------------------------------------------
 
 
@@ -188,7 +235,7 @@ def _change(
     kind: str,
     change: Callable[[Session, ProtectOptions], Protected],
 ) -> runner.Outcome:
-    from hwflash.jobs.protect import ProtectOptions
+    from hwflash.jobs.protect_change import ProtectOptions
     from hwflash.jobs.session import open_session
     from hwflash.state import state_dir
 
@@ -231,7 +278,7 @@ def _outcome(session: Session, done: Protected, how: ProtectOptions) -> runner.O
         "locked_before": range_keys(proposal.locked_before),
         "locked": range_keys(proposal.locked_after),
         "exact": proposal.exact,
-        "volatile": how.volatile,
+        "volatile": done.volatile,
         "executed": done.executed,
         "dry_run": how.dry_run,
         "history": done.entry,

@@ -83,9 +83,7 @@ class ProtectionAccess:
         Raises:
             BusUnstable: two reads differ (``chip.unstable-register``).
         """
-        return {
-            number: value & ~self._live.get(number, 0) for number, value in self._raw().items()
-        }
+        return {number: value & ~self._live.get(number, 0) for number, value in self._raw().items()}
 
     def security(self) -> int | None:
         """The security register (2Bh) of parts that may have WPSEL; None for others."""

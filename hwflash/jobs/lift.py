@@ -1,4 +1,4 @@
-"""What a write lifts of a chip's protection, as it stands in the folder of its job."""
+"""A change of a chip's protection as a file: what a write lifts, or what ``protect`` sets."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """A protection that is lifted for a while.
+    """A protection that is lifted for a while, or changed.
 
     Attributes:
         before: what is to be put back.
-        during: what is in force while the write goes on.
+        during: what is in force while the write goes on, or what is wanted.
         allow: the register bits that are changed, as a mask for each register.
         volatile: registers are written until the supply goes away only.
     """

@@ -33,6 +33,7 @@ from hwflash.flash import journal as journals
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.protection import VOLATILE_REFUSED, ProtectionAccess
 from hwflash.jobs.lift import PROTECTION, Lift, load_lift
+from hwflash.jobs.protect_journal import of_chip
 from hwflash.jobs.session import Session
 from hwflash.units import Range, merge_ranges, subtract_ranges
 
@@ -66,6 +67,13 @@ def lift_for(
         BusUnstable: two reads of the registers differ.
     """
     session = job.session
+    if not checked:
+        for change in of_chip(session, job.options.state):
+            job.reporter.warning(
+                f"`{change.kind}` stopped half way on this chip: `hwflash protect status` says "
+                "what it holds",
+                change=change.name,
+            )
     left = _left_lifted(job, record)
     own = record is not None and (record.folder / PROTECTION).exists()
     volatile_locks = session.chip.protection.style is ProtectionStyle.SST26

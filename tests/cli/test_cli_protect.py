@@ -232,3 +232,43 @@ def test_a_cut_write_says_that_the_protection_is_lifted(tmp_path: Path) -> None:
     assert stored(bench)[1] == 0x1C
     assert bench.content == old[:0x100] + bytes(300) + old[0x100 + 300 :]
     assert ok(bench, "protect", "status").result["unfinished"] == []
+
+
+def test_a_change_that_was_cut_is_finished_or_taken_back(tmp_path: Path) -> None:
+    """CMP lies in a register of its own; the power goes away in the middle of its write."""
+    words = ("protect", "set", "0:1984K", "--yes")
+    for verb in ("resume", "restore"):
+        bench = Bench(tmp_path / verb, "w25q16jv")
+        bench.folder.mkdir()
+        bench.fill(b"\xff" * bench.size)
+        ok(bench, "probe")
+        error = bench.json(*words, "-p", bench.url(power_cut=2)).error
+        assert (error["code"], error["chip"]) == (
+            "chip.state-unknown", "the chip is in an unknown state",
+        )  # fmt: skip
+        name = error["context"]["change"]
+        assert f"protect resume {name}" in error["resume"]
+        found = ok(bench, "protect", "status").result["changes"]
+        assert [(item["name"], item["command"]) for item in found] == [(name, "protect set")]
+        text = bench.run("protect", "status", "-p", bench.url()).out
+        assert "the chip holds: " in text
+        assert f"hwflash protect restore {name}" in text
+        refused(bench, 5, "protection.unfinished", "protect", "lock", "wp-pin", "--yes")
+        assert ok(bench, "protect", verb, "--dry-run").result["dry_run"]
+        refused(bench, 2, "usage.confirm", "protect", verb)
+        refused(bench, 2, "usage.change", "protect", verb, "nonsense", "--yes")
+        ok(bench, "protect", verb, name, "--yes")
+        found = ok(bench, "protect", "status").result
+        assert found["changes"] == []
+        wanted = [{"address": 0, "length": 1984 * KIB}]
+        assert found["protection"]["locked"] == (wanted if verb == "resume" else [])
+        refused(bench, 2, "usage.change", "protect", verb, "--yes")
+
+
+def test_a_part_that_does_not_take_volatile_writes(bench: Bench) -> None:
+    ok(bench, "probe")
+    words = ("protect", "set", "0:1M", "--yes", "--volatile")
+    answer = bench.json(*words, "-p", bench.url(faults="volatile=ignored"))
+    assert (answer.code, answer.error["code"]) == (5, "protection.volatile-refused")
+    assert answer.error["chip"] == "nothing was changed"
+    assert ok(bench, "protect", "status").result["changes"] == []
