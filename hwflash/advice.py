@@ -218,6 +218,21 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "a change of the protection that stopped half way",
         "`hwflash protect resume` finishes it, `hwflash protect restore` takes it back",
     ),
+    "protection.persistent": Advice(
+        "non-volatile lock bits of sectors",
+        "`hwflash protect status` lists them; `hwflash protect clear` erases them, and they do not "
+        "come back",
+    ),
+    "protection.locked-down": Advice(
+        "whoever locked the blocks down for ever", "they can be written no more: take another part"
+    ),
+    "protection.held": Advice(
+        "whoever locked the sector down", "switch the chip off and on, and try again"
+    ),
+    "protection.frozen": Advice(
+        "whoever froze the lock bits",
+        "switch the chip off and on before the firmware runs; a password is for another tool",
+    ),
     "protection.one-time": Advice(
         "a bit that can be set only once", "`hwflash protect resume` finishes the change"
     ),

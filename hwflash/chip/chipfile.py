@@ -273,6 +273,7 @@ def _part(name: str, maker: str, entry: PartForm, file: str) -> Part:
             wps=layout.wps,
             unit=layout.unit,
         ),
+        sector_locks=entry.sector_locks,
         otp=tuple(OtpArea(area.address, area.size, area.lock) for area in entry.otp),
         soft_reset=entry.soft_reset,
         deep_power_down=entry.deep_power_down,

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from hwflash.chip.model import EnterFourByte, FailFlags, ProtectionStyle, RegisterBit
+from hwflash.chip.model import EnterFourByte, FailFlags, ProtectionStyle, RegisterBit, SectorLocks
 from hwflash.chip.quirks import QUIRKS
 from hwflash.errors import UsageError
 from hwflash.units import parse_size
@@ -157,6 +157,7 @@ class PartForm(Table):
     addressing: AddressingForm = AddressingForm()
     status: StatusForm
     protection: ProtectionForm = ProtectionForm(style=ProtectionStyle.NONE)
+    sector_locks: SectorLocks = SectorLocks.NONE
     otp: list[OtpForm] = []
     fail_flags: FailFlags = FailFlags.NONE
     soft_reset: bool = False

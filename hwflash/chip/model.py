@@ -130,6 +130,16 @@ class ProtectionLayout:
     unit: int = 0
 
 
+class SectorLocks(StrEnum):
+    """Lock bits of single sectors, beside or instead of the BP bits; see `hwflash.chip.sectors`."""
+
+    NONE = "none"
+    MACRONIX = "macronix"  # DPB and SPB, in force once WPSEL is set
+    MICRON = "micron"  # a volatile lock register for each 64 KiB
+    MICRON_BITS = "micron-bits"  # the same, and non-volatile lock bits
+    SPANSION = "spansion"  # DYB and PPB
+
+
 @dataclass(frozen=True, slots=True)
 class OtpArea:
     """One security register or OTP area.
@@ -187,6 +197,7 @@ class Chip:
         fail_flags: where failures are shown.
         status: register commands.
         protection: block protection.
+        sector_locks: lock bits of single sectors.
         otp: security registers.
         soft_reset: 66h, 99h resets the chip.
         deep_power_down: B9h/ABh work.
@@ -209,6 +220,7 @@ class Chip:
     fail_flags: FailFlags = FailFlags.NONE
     status: StatusCommands = field(default_factory=StatusCommands)
     protection: ProtectionLayout = ProtectionLayout()
+    sector_locks: SectorLocks = SectorLocks.NONE
     otp: tuple[OtpArea, ...] = ()
     soft_reset: bool = False
     deep_power_down: bool = True

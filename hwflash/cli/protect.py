@@ -90,6 +90,10 @@ def status(run: runner.Run, list_: bool, **options: Any) -> runner.Outcome:
         **protection_keys(found.state),
         "by": found.by,
         "lift": found.lift,
+        "sources": [
+            {"by": item.by, "locked": range_keys(item.ranges), "lift": item.lift}
+            for item in found.sources
+        ],
         "read_locked": range_keys(found.state.read_locked),
     }
     keys = {
@@ -127,12 +131,16 @@ def _sentences(found: Status) -> list[str]:
         "power-cycle": "It can be lifted after the supply was off.",
         "never": "It can never be lifted, or, on parts whose one-time lock needs a command flow "
         "of its own, after the supply was off.",
+        "password": "It can be lifted by somebody who knows the password, with another tool.",
         "unknown": "How it can be lifted is not known.",
         "none": "",
     }
     lines = [found.state.summary]
     if found.by:
         lines.append(f"Told by {found.by}.")
+    if len(found.sources) > 1:
+        lines += [f"{item.by}: {_text(item.ranges)}. {words[item.lift]}" for item in found.sources]
+        return lines
     return [*lines, *([words[found.lift]] if words[found.lift] else [])]
 
 

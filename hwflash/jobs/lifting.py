@@ -21,6 +21,7 @@ from hwflash.chip.model import ProtectionStyle
 from hwflash.chip.protection import RegisterLock, locked, sst26_bpr_length
 from hwflash.chip.protection_choice import Locks, choose, protection_bits, ranges_of
 from hwflash.chip.registers import masks
+from hwflash.chip.sectors import overlapping
 from hwflash.errors import (
     ChipProtected,
     ChipStateUnknown,
@@ -32,6 +33,7 @@ from hwflash.errors import (
 from hwflash.flash import journal as journals
 from hwflash.flash.journal import JobRecord, Journal
 from hwflash.flash.protection import VOLATILE_REFUSED, ProtectionAccess
+from hwflash.flash.sector_locks import held
 from hwflash.jobs.lift import PROTECTION, Lift, load_lift
 from hwflash.jobs.protect_journal import of_chip
 from hwflash.jobs.session import Session
@@ -91,6 +93,7 @@ def lift_for(
             return None
         return replace(left, during=now)  # nothing to lift, something to put back
     require_open(session, now)
+    _require_liftable(now, aligned)
     wanted = subtract_ranges(ranges_of(session.chip, before), aligned)
     during = choose(session.chip, before, wanted).less
     if during is None:
@@ -99,6 +102,30 @@ def lift_for(
         kept = ", ".join(map(str, ranges_of(session.chip, during))) or "nothing"
         job.reporter.info(f"the chip's protection is in the way; during the write {kept} is locked")
     return Lift(before, during, range_mask(session), session.chip.status.volatile_enable)
+
+
+def _require_liftable(now: Locks, places: Sequence[Range]) -> None:
+    """Refuse what a lift cannot undo for a while and put back exactly.
+
+    Raises:
+        ChipProtected: non-volatile bits of sectors are in the way (``protection.persistent``), or
+            volatile ones that cannot be changed before the supply was off (``protection.held``).
+    """
+    if now.sectors is None:
+        return
+    lasting = overlapping(now.sectors.persistent, places)
+    if lasting:
+        raise ChipProtected(
+            f"{', '.join(map(str, lasting[:4]))} is locked by non-volatile bits, which only can be "
+            "cleared for the whole chip at once",
+            code="protection.persistent",
+            ranges=[{"address": item.address, "length": item.length} for item in lasting],
+        )
+    stuck = [
+        sector for sector in overlapping(now.sectors.held, places) if sector in now.sectors.dynamic
+    ]
+    if stuck:
+        raise held(stuck)
 
 
 def require_told(session: Session) -> None:
@@ -133,7 +160,7 @@ def require_open(session: Session, now: Locks) -> None:
             (``protection.register-locked``); or WPSEL is set.
     """
     security = ProtectionAccess(session.flash).security()
-    state = locked(session.chip, now.registers, now.bpr, now.individual, security)
+    state = locked(session.chip, now.registers, now.bpr, now.individual, security, now.sectors)
     if not state.known:
         raise ChipProtected(state.summary, code="protection.individual", summary=state.summary)
     if state.register_lock in (RegisterLock.POWER_CYCLE, RegisterLock.PERMANENT):

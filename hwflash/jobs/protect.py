@@ -7,6 +7,7 @@ cannot do is refused with what it can; what cannot be undone wants more than a y
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hwflash.chip.protection_choice import Locks, choose, ranges_of
 from hwflash.chip.registers import masks
 from hwflash.errors import ChipProtected, UsageError
 from hwflash.flash.protection import ProtectionAccess
+from hwflash.flash.sector_locks import frozen
 from hwflash.jobs.lifting import (
     forget_lifted,
     pending,
@@ -46,7 +48,8 @@ def set_protection(
 
     Raises:
         UsageError: the chip cannot lock exactly these (``usage.protect-range``).
-        ChipProtected: its registers are locked.
+        ChipProtected: its registers are locked, or non-volatile bits lock sectors outside of
+            these (``protection.persistent``).
         ChipUnsupported: its protection is not known for certain.
         Interrupted: not confirmed, nothing changed.
         ChipStateUnknown: it failed half way.
@@ -54,13 +57,27 @@ def set_protection(
     access, now = begin(session)
     target = merge_ranges(list(wanted))
     _require_inside(session.chip, target)
+    left = subtract_ranges(now.sectors.persistent, target) if now.sectors is not None else []
+    if left:
+        raise ChipProtected(
+            f"{_text(left)} of {session.chip.part} is locked by non-volatile bits of sectors",
+            code="protection.persistent",
+            ranges=[{"address": item.address, "length": item.length} for item in left],
+        )
     return _decide(session, access, now, target, "more", options, reporter)
 
 
 def clear_protection(
     session: Session, freed: Sequence[Range] | None, options: ProtectOptions, reporter: Reporter
 ) -> Protected:
-    """Unlock some bytes, or all; as `set_protection`."""
+    """Unlock some bytes, or all; as `set_protection`.
+
+    Non-volatile bits of sectors are cleared, too: all of the chip are erased, and those that are
+    to stay set again.
+
+    Raises:
+        ChipProtected: also where these cannot be changed now (``protection.frozen``).
+    """
     access, now = begin(session)
     _require_inside(session.chip, freed or ())
     target = [] if freed is None else subtract_ranges(ranges_of(session.chip, now), freed)
@@ -105,7 +122,7 @@ def lock_registers(
     proposal = Proposal(
         part=chip.part,
         before=now,
-        after=Locks(registers, now.bpr, now.individual),
+        after=replace(now, registers=registers),
         locked_before=places,
         locked_after=places,
         exact=True,
@@ -177,7 +194,8 @@ def _decide(
     reporter: Reporter,
 ) -> Protected:
     chip = session.chip
-    found = choose(chip, now, target, one_time=options.one_time)
+    clears = side == "less"
+    found = choose(chip, now, target, one_time=options.one_time, persistent=clears)
     near = found.more if side == "more" else found.less
     after = found.exact or (near if options.nearest else None)
     if after is None:
@@ -200,6 +218,8 @@ def _decide(
         if places
         else f"nothing of {chip.part} will be locked any more"
     )
+    if now.sectors is not None and now.sectors.frozen and _said_of_sectors(now, after):
+        raise frozen(now.sectors)
     proposal = Proposal(
         part=chip.part,
         before=now,
@@ -208,18 +228,31 @@ def _decide(
         locked_after=places,
         exact=found.exact is not None,
         for_ever=burns,
-        words=words + ("; TB is a bit that can NEVER be cleared again" if burns else ""),
+        words=words
+        + _said_of_sectors(now, after)
+        + ("; TB is a bit that can NEVER be cleared again" if burns else ""),
     )
     mask = range_mask(session, one_time=options.one_time)
     left = of_chip(session, options.state)
     for change in left:
         reporter.warning(said_of(session.chip, change, now), change=change.name)
-    done = carry_out(session, access, proposal, mask, options, reporter)
+    done = carry_out(session, access, proposal, mask, options, reporter, persistent=clears)
     if not options.dry_run:  # which range is to be locked was said anew
         forget_lifted(session, options.state)
         for change in left:
             close(change)
     return done
+
+
+def _said_of_sectors(now: Locks, after: Locks) -> str:
+    if now.sectors is None or after.sectors is None:
+        return ""
+    if now.sectors.persistent == after.sectors.persistent:
+        return ""
+    kept = len(after.sectors.persistent)
+    return "; the non-volatile lock bits of all sectors will be erased" + (
+        f" and {kept} of them set again" if kept else ""
+    )
 
 
 def _lock_down(access: ProtectionAccess) -> None:

@@ -106,6 +106,8 @@ def carry_out(
     reporter: Reporter,
     send: Callable[[], None] | None = None,
     change: Change | None = None,
+    *,
+    persistent: bool = False,
 ) -> Protected:
     """Ask, write down, change, prove, remember.
 
@@ -118,6 +120,7 @@ def carry_out(
         reporter: is told how it goes.
         send: does it by one command, which cannot stop half way, instead of register writes.
         change: the unfinished change that goes on or back, if it is one.
+        persistent: non-volatile lock bits of single sectors may be changed, too.
 
     Raises:
         ChipUnsupported: the chip has no volatile writes (``protection.no-volatile``).
@@ -152,7 +155,7 @@ def carry_out(
         if send is not None:
             send()
         else:
-            access.apply(proposal.after, allow, volatile=options.volatile)
+            access.apply(proposal.after, allow, volatile=options.volatile, persistent=persistent)
     except HwflashError as exc:
         failed = _stopped(access, story, exc, written, new=change is None)
         if failed is exc:

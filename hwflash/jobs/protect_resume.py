@@ -12,6 +12,7 @@ from hwflash.chip.model import ProtectionStyle
 from hwflash.chip.protection import RegisterLock, locked, sst26_bpr_length
 from hwflash.chip.protection_choice import Locks, ranges_of
 from hwflash.chip.registers import masks, merged, one_time_bits
+from hwflash.chip.sectors import SectorState
 from hwflash.errors import ChipError, ChipProtected, ImageError, UsageError
 from hwflash.flash.protection import ProtectionAccess
 from hwflash.jobs.lifting import range_mask, require_open, require_told
@@ -53,14 +54,14 @@ def end_change(
     goal = change.lift.before if back else change.lift.during
     allow = _allowed(session, change)
     registers = merged(now.registers, goal.registers, allow)
-    after = replace(goal, registers=registers)
-    if after == now:
-        after = now  # only the folder is left to be closed
-    else:
+    clears = change.kind == "protect clear"
+    after = replace(goal, registers=registers, sectors=_sectors(now, goal, persistent=clears))
+    if after != now:  # else only the folder is left to be closed
         require_open(session, now)
         _require_possible(session, now, after)
     chip = session.chip
-    lock = locked(chip, registers, after.bpr, after.individual).register_lock
+    state = locked(chip, registers, after.bpr, after.individual, sectors=after.sectors)
+    lock = state.register_lock
     proposal = Proposal(
         part=chip.part,
         before=now,
@@ -72,7 +73,9 @@ def end_change(
         words=f"{change.name} will be {'taken back' if back else 'finished'}",
     )
     how = replace(options, volatile=change.lift.volatile, one_time=change.one_time)
-    return carry_out(session, access, proposal, allow, how, reporter, change=change)
+    return carry_out(
+        session, access, proposal, allow, how, reporter, change=change, persistent=clears
+    )
 
 
 def _find(session: Session, name: str | None, options: ProtectOptions) -> Change:
@@ -129,6 +132,16 @@ def _require_same(session: Session, change: Change, now: Locks) -> None:
                 code="journal.other-chip",
                 change=change.name,
             )
+
+
+def _sectors(now: Locks, goal: Locks, *, persistent: bool) -> SectorState | None:
+    if now.sectors is None or goal.sectors is None:
+        return now.sectors
+    return replace(
+        now.sectors,
+        dynamic=goal.sectors.dynamic,
+        persistent=goal.sectors.persistent if persistent else now.sectors.persistent,
+    )
 
 
 def _allowed(session: Session, change: Change) -> dict[int, int]:

@@ -163,11 +163,16 @@ class Session:
         return self._protection(self.chip, self.flash.registers(), self.flash.block_protection())
 
     def _protection(
-        self, chip: Chip, registers: dict[int, int], bpr: bytes | None = None
+        self,
+        chip: Chip,
+        registers: dict[int, int],
+        bpr: bytes | None = None,
+        places: list[Range] | None = None,
     ) -> ProtectionState:
-        """What registers lock, with the locks that registers do not tell."""
+        """What registers lock, with the locks that registers do not tell (of some places)."""
         access = ProtectionAccess(self.flash)
-        state = locked(chip, registers, bpr, security=access.security())
+        sectors = access.sectors(places)
+        state = locked(chip, registers, bpr, security=access.security(), sectors=sectors)
         if state.individual and chip.protection.wps is not None:
             return locked(chip, registers, individual=access.read().individual)
         return state
@@ -225,7 +230,7 @@ class Session:
         if self.flash.block_protection() is not None:
             return
         for chip in (self.chip, *self.identity.resolved.twins):
-            state = self._protection(chip, self.flash.registers(chip))
+            state = self._protection(chip, self.flash.registers(chip), places=changed)
             hit = [span for span in state.ranges if any(span.overlaps(item) for item in changed)]
             if not hit:
                 continue

@@ -88,12 +88,17 @@ class ControlCommands:
             locks.bpr_locked = True
             die.wel = False
 
+        def lock_for_ever(_address: int, data: bytes) -> None:
+            locks.lock_down_blocks(data)
+            die.wel = False
+
         if locks.has_bpr:
             table[op.READ_BLOCK_PROTECTION] = Command(lambda _: cycle(locks.bpr))
             table[op.WRITE_BLOCK_PROTECTION] = Command(
                 act=write_bpr, least=1, most=None, needs_wel=True
             )
             table[0x8D] = Command(act=lock_down, needs_wel=True)
+            table[0xE8] = Command(act=lock_for_ever, least=1, most=None, needs_wel=True)
         elif self._chip.protection.wps is not None:
             table[0x7E] = Command(act=lock, needs_wel=True)
             for opcode, value in ((0x36, True), (0x39, False)):

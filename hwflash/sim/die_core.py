@@ -16,6 +16,7 @@ from hwflash.sim.die_array import Change, FlashArray
 from hwflash.sim.die_locks import Locks
 from hwflash.sim.die_otp import SecurityRegisters
 from hwflash.sim.die_registers import RegisterChange, Registers
+from hwflash.sim.die_sectors import LockBitChange
 from hwflash.sim.die_timing import BusyTimes, Timing
 from hwflash.sim.faults import Faults
 
@@ -39,7 +40,7 @@ class Now(Protocol):
 class Operation:
     """Something the die is busy with, or was when it was suspended."""
 
-    change: Change | RegisterChange
+    change: Change | RegisterChange | LockBitChange
     kind: str
     end: float
     suspendable: bool
@@ -187,7 +188,12 @@ class DieCore:
         return self.error_hold
 
     def start(
-        self, change: Change | RegisterChange, kind: str, time: Duration, *, suspendable: bool
+        self,
+        change: Change | RegisterChange | LockBitChange,
+        kind: str,
+        time: Duration,
+        *,
+        suspendable: bool,
     ) -> None:
         """Begin a primitive: ``program``, ``erase`` or ``status``."""
         if self.flag_unread:  # the data sheet wants 70h to be read first: not carried out

@@ -111,7 +111,9 @@ class StatusCommands:
         )
 
     def _security_status(self, _busy: bool) -> int:
-        return self._die.erase_failed << 6 | self._die.program_failed << 5
+        die = self._die
+        wpsel = die.locks.bits.wpsel
+        return wpsel << 7 | die.erase_failed << 6 | die.program_failed << 5
 
     def _write_registers(self, numbers: tuple[int, ...], _address: int, data: bytes) -> None:
         die = self._die

@@ -6,6 +6,7 @@ from hwflash.sim.die_command import Command
 from hwflash.sim.die_control import ControlCommands
 from hwflash.sim.die_core import DieCore
 from hwflash.sim.die_reads import ReadCommands
+from hwflash.sim.die_sector_commands import SectorLockCommands
 from hwflash.sim.die_status import StatusCommands
 from hwflash.sim.die_writes import WriteCommands
 
@@ -19,4 +20,5 @@ def build_table(
         **StatusCommands(die).table,
         **WriteCommands(die).table,
         **ControlCommands(die).table,
+        **SectorLockCommands(die).table,
     }

@@ -93,6 +93,8 @@ def save(image: Path, die: NorDie) -> None:
         "wear": die.wear,
         "otp": {str(address): cells.hex() for address, cells in die.otp.cells.items()},
         "power_cut": die.cut,
+        "lock_bits": die.locks.bits.dump(),
+        "locked_down": f"{die.locks.locked_down:x}",
     }
     try:
         _replace(image, die.content)
@@ -120,6 +122,9 @@ def _apply(state: Any, die: NorDie) -> None:
     cut = state["power_cut"]
     if cut is not None and not isinstance(cut, dict):
         raise ValueError("the power cut is not described")
+    if "lock_bits" in state:  # absent where an older version kept it
+        die.locks.bits.load(state["lock_bits"])
+    die.locks.locked_down = int(state.get("locked_down", "0"), 16)
     die.status.stored = registers
     die.array.wear = wear
     die.otp.cells = otp

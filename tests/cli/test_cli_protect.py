@@ -272,3 +272,27 @@ def test_a_part_that_does_not_take_volatile_writes(bench: Bench) -> None:
     assert (answer.code, answer.error["code"]) == (5, "protection.volatile-refused")
     assert answer.error["chip"] == "nothing was changed"
     assert ok(bench, "protect", "status").result["changes"] == []
+
+
+def test_non_volatile_locks_of_single_sectors(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "mt25ql128aba")
+    bench.fill(b"\xff" * bench.size)
+    ok(bench, "probe")
+    state = json.loads(bench.registers.read_text())
+    state["lock_bits"]["persistent"] = [0x10000, 0x20000]
+    bench.registers.write_text(json.dumps(state))
+    found = ok(bench, "protect", "status").result["protection"]
+    assert found["sources"] == [
+        {"by": "lock bit", "locked": [{"address": 0x10000, "length": 128 * KIB}], "lift": "command"}
+    ]
+    data = bench.file("x.bin", bytes(16))
+    for words in ((), ("--lift-protection",)):
+        code = "protection.persistent" if words else "chip.protected"
+        refused(bench, 5, code, "write", data, "--at", "0x10010", "--yes", *words)
+    answer = bench.run("protect", "clear", "0x10000:64K", "--dry-run", "-p", bench.url())
+    assert "lock bits of all sectors will be erased and 1 of them set again" in answer.out
+    ok(bench, "protect", "clear", "0x10000:64K", "--yes")
+    ok(bench, "write", data, "--at", "0x10010", "--yes")
+    assert ok(bench, "protect", "status").result["protection"]["locked"] == [
+        {"address": 0x20000, "length": 64 * KIB}
+    ]

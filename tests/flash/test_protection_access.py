@@ -10,7 +10,13 @@ from support import DieBus, small_chip
 
 from hwflash.bus.spi import Transfer
 from hwflash.chip import catalog
-from hwflash.chip.model import Addressing, Chip, EnterFourByte, ProtectionStyle
+from hwflash.chip.model import (
+    Addressing,
+    Chip,
+    EnterFourByte,
+    ProtectionLayout,
+    ProtectionStyle,
+)
 from hwflash.chip.protection import lock_units
 from hwflash.chip.protection_choice import Locks, choose, protection_bits, settings
 from hwflash.chip.registers import live_bits, masks, one_time_bits
@@ -283,3 +289,24 @@ def test_a_chip_that_does_not_take_50h() -> None:
         access.apply(Locks({1: 0x1C, 2: 0, 3: 0}), {1: 0x1C}, volatile=True)
     assert caught.value.code == "protection.volatile-refused"
     assert not any(bus.die.status.live.values())
+
+
+def test_blocks_that_are_locked_down_for_ever() -> None:
+    chip = small_chip(SIZE, protection=ProtectionLayout(style=ProtectionStyle.SST26))
+    bus = DieBus(chip)
+    access = ProtectionAccess(NorFlash(bus, chip))
+    before = access.read().bpr
+    assert before is not None
+    mask = bytes(len(before) - 1) + b"\x01"
+    bus.execute([Transfer(b"\x06"), Transfer(b"\xe8" + mask)])
+    free = choose(chip, access.read(), []).exact
+    assert free is not None
+    with pytest.raises(ChipProtected) as caught:
+        access.apply(free, {})
+    assert caught.value.code == "protection.locked-down"
+    assert bus.die.locks.bpr == before, "the others are locked again"
+    kept = choose(chip, access.read(), [Range(64 * KIB, 64 * KIB)]).exact
+    assert kept is not None
+    access.apply(kept, {})
+    bus.execute([Transfer(b"\x06"), Transfer(b"\x98")])
+    assert bus.die.locks.bpr == mask
