@@ -253,6 +253,11 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "usage.confirm-text": Advice(
         "the command", "what cannot be undone wants the name of the chip: --confirm PART"
     ),
+    "chip.busy-reset": Advice(
+        "a program or erase that was begun earlier",
+        "wait and try again; --force tears it, and what it was changing is then undefined",
+    ),
+    "chip.no-sfdp": Advice("the part", "`hwflash chips show PART` tells what the catalog knows"),
     "chip.write-enable": Advice("the chip's protection, or WP#", "`hwflash probe`"),
     "chip": Advice("the chip or its wiring", "`hwflash probe`"),
     "board.other-chip": Advice("the wrong board", "check the board, or leave out --board"),

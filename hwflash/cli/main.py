@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "erase": ("erase", "Erase the chip, or parts of it."),
     "protect": ("protect", "Show and change what the chip itself protects against writing."),
     "otp": ("otp", "Read, write and lock the security registers of the chip."),
+    "reset": ("reset", "Wake and reset a chip that does not listen."),
     "chips": ("chips", "Look into the chip catalog and decode SFDP tables."),
     "boards": ("boards", "List, show and check board files."),
     "vars": ("vars", "Look at and change the UEFI variables of an image, a chip or a board."),

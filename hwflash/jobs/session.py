@@ -260,7 +260,7 @@ def open_session(request: Request, reporter: Reporter) -> Session:
         ChipError: no chip, an unknown one, or not the one the board expects.
         UsageError: a bad URL or chip name.
     """
-    _require_board_voltage(request)
+    require_board_voltage(request)
     override = _override(request)
     programmer = open_programmer(request)
     try:
@@ -300,6 +300,8 @@ def _override(request: Request) -> Chip | None:
 
 
 def _report(identity: Identity, reporter: Reporter) -> None:
+    if identity.woken:
+        reporter.info("the chip was in deep power-down and was woken (ABh)")
     known = identity.chip.jedec_id
     if not identity.extended_id.startswith(known[: len(identity.extended_id)]):
         reporter.warning(
@@ -362,7 +364,7 @@ def _require_board_chip(request: Request, identity: Identity) -> None:
         )
 
 
-def _require_board_voltage(request: Request) -> None:
+def require_board_voltage(request: Request) -> None:
     """Before anything is driven: the board file may say that 3.3 V would harm the chip."""
     board = request.board
     if board is None or board.flash.voltage is None or request.allow_voltage:

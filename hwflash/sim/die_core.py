@@ -58,6 +58,7 @@ class DieCore:
         four_byte: the 4-byte mode is on.
         extended, bank: the extended address register, the bank register.
         deep: in deep power-down.
+        continuous: in a continuous read: what comes is an address, until FFh ends it.
         reset_enabled, reset_armed: 66h was sent; it was the command before this one.
         faults: what is broken.
         operation, suspended: what goes on, and what was suspended.
@@ -158,6 +159,15 @@ class DieCore:
         """Take up the non-volatile state that was just loaded from outside."""
         self._clear()
 
+    def found(self, state: str) -> None:
+        """Be in the state a programmer finds: ``asleep``, ``busy``, ``reading`` or ""."""
+        self.deep, self.continuous = state == "asleep", state == "reading"
+        if state == "busy":
+            region = self.chip.erase[0]
+            kind = region.types[-1]
+            change = self.array.erase(region.start, min(kind.size, region.length))
+            self.start(change, "erase", kind.time, suspendable=True)
+
     def _abort(self) -> None:
         self.busy()
         for operation in (self.operation, self.suspended):
@@ -169,6 +179,7 @@ class DieCore:
         self.status.power_up()
         self.locks.power_up()
         self.wel = self.volatile_enabled = self.deep = self.reset_enabled = False
+        self.continuous = False
         self.program_failed = self.erase_failed = self.protection_failed = False
         self.error_hold = self._stuck_busy = self.flag_unread = False
         self.operation = self.suspended = None

@@ -12,6 +12,8 @@ A fault list is text: names and values, separated by commas.
 ``never_ready=N``             the chip stays busy for ever after its N-th primitive
 ``fail=N``                    the N-th primitive fails; chips that have a fail flag show it
 ``volatile=ignored``          the chip does not take 50h, whatever its data sheet says
+``chip=asleep|busy|reading``  the chip is found in deep power-down, erasing its first block, or
+                              in a continuous read, which FFh ends
 ``access=denied|busy``        the USB device cannot be opened, or another program holds it
 ============================  ===================================================================
 
@@ -43,6 +45,7 @@ class Faults:
         never_ready: number of the primitive that never ends, or None.
         fail: number of the primitive that fails, or None.
         volatile: ``ignored`` or "".
+        chip: ``asleep``, ``busy``, ``reading`` or "".
         access: ``denied``, ``busy`` or "".
     """
 
@@ -56,6 +59,7 @@ class Faults:
     never_ready: int | None = None
     fail: int | None = None
     volatile: str = ""
+    chip: str = ""
     access: str = ""
 
     @classmethod
@@ -122,6 +126,7 @@ _READERS: Final[dict[str, Callable[[str], object]]] = {
     "never_ready": _count,
     "fail": _count,
     "volatile": _word("ignored"),
+    "chip": _word("asleep", "busy", "reading"),
     "access": _word("denied", "busy"),
 }
 

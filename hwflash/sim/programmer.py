@@ -93,6 +93,7 @@ class SimulatedProgrammer:
         )  # fmt: skip
         if image is not None:
             load_state(image, self._die)
+        self._die.found(faults.chip)
         self._engine = Mpsse(Wiring(self._die, pins, wp, faults, seed))
         time.engine = self._engine
         self.backend = SimulatedUsb(Ft232h(self._engine, self.clock), serial, faults)
