@@ -180,6 +180,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "otp.locked": Advice(
         "whoever locked it", "nothing can change it any more; use another register"
     ),
+    "otp.one-time": Advice(
+        "what was written there before", "`hwflash otp read` shows what is free"
+    ),
     "otp": Advice("the part", "`hwflash otp read` shows what it has"),
     "usage.otp": Advice("the command", "`hwflash otp read` shows the registers and their sizes"),
     "protection.refused": Advice(

@@ -10,7 +10,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from hwflash.chip.model import EnterFourByte, FailFlags, ProtectionStyle, RegisterBit, SectorLocks
+from hwflash.chip.model import (
+    EnterFourByte,
+    FailFlags,
+    OtpAccess,
+    ProtectionStyle,
+    RegisterBit,
+    SectorLocks,
+)
 from hwflash.chip.quirks import QUIRKS
 from hwflash.errors import UsageError
 from hwflash.units import parse_size
@@ -159,6 +166,7 @@ class PartForm(Table):
     protection: ProtectionForm = ProtectionForm(style=ProtectionStyle.NONE)
     sector_locks: SectorLocks = SectorLocks.NONE
     otp: list[OtpForm] = []
+    otp_access: OtpAccess = OtpAccess.SECURITY
     fail_flags: FailFlags = FailFlags.NONE
     soft_reset: bool = False
     deep_power_down: bool = True

@@ -140,6 +140,15 @@ class SectorLocks(StrEnum):
     SPANSION = "spansion"  # DYB and PPB
 
 
+class OtpAccess(StrEnum):
+    """How the areas beside the memory are reached, written and locked."""
+
+    SECURITY = "security"  # 44h erases, 42h programs, 48h reads; locked by a register bit
+    MACRONIX = "macronix"  # as the memory, after B1h and until C1h; locked by 2Fh
+    MICRON = "micron"  # 42h programs, 4Bh reads; locked by bit 0 of the byte behind it
+    SPANSION = "spansion"  # the same commands; locked by a bit for each region at 10h to 13h
+
+
 @dataclass(frozen=True, slots=True)
 class OtpArea:
     """One security register or OTP area.
@@ -199,6 +208,7 @@ class Chip:
         protection: block protection.
         sector_locks: lock bits of single sectors.
         otp: security registers.
+        otp_access: how they are reached; all but ``security`` can never be erased.
         soft_reset: 66h, 99h resets the chip.
         deep_power_down: B9h/ABh work.
         quirks: names of known oddities (documented in the catalog).
@@ -222,6 +232,7 @@ class Chip:
     protection: ProtectionLayout = ProtectionLayout()
     sector_locks: SectorLocks = SectorLocks.NONE
     otp: tuple[OtpArea, ...] = ()
+    otp_access: OtpAccess = OtpAccess.SECURITY
     soft_reset: bool = False
     deep_power_down: bool = True
     quirks: frozenset[str] = frozenset()

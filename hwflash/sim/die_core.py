@@ -179,7 +179,7 @@ class DieCore:
         self.status.power_up()
         self.locks.power_up()
         self.wel = self.volatile_enabled = self.deep = self.reset_enabled = False
-        self.continuous = False
+        self.continuous = self.otp.entered = False
         self.program_failed = self.erase_failed = self.protection_failed = False
         self.error_hold = self._stuck_busy = self.flag_unread = False
         self.operation = self.suspended = None

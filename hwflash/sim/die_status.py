@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hwflash.chip import opcodes as op
-from hwflash.chip.model import Chip, FailFlags
+from hwflash.chip.model import Chip, FailFlags, OtpAccess
 from hwflash.sim.die_command import Command, same
 from hwflash.sim.die_core import DieCore
 
@@ -75,6 +75,9 @@ class StatusCommands:
         if self._chip.fail_flags in flags:
             opcode, value = flags[self._chip.fail_flags]
             table[opcode] = Command(partial(same, die.status_stream(value)), while_busy=True)
+        elif self._chip.otp_access is OtpAccess.MACRONIX:  # it has that register all the same
+            stream = die.status_stream(self._security_status)
+            table[op.READ_SECURITY_STATUS] = Command(partial(same, stream), while_busy=True)
         if self._chip.fail_flags is FailFlags.SPANSION_SR1:
             table[op.CLEAR_STATUS] = Command(act=self._clear_errors, while_busy=True)
 
@@ -113,7 +116,12 @@ class StatusCommands:
     def _security_status(self, _busy: bool) -> int:
         die = self._die
         wpsel = die.locks.bits.wpsel
-        return wpsel << 7 | die.erase_failed << 6 | die.program_failed << 5
+        return (
+            wpsel << 7
+            | die.erase_failed << 6
+            | die.program_failed << 5
+            | die.otp.locked_down << 1  # LDSO
+        )
 
     def _write_registers(self, numbers: tuple[int, ...], _address: int, data: bytes) -> None:
         die = self._die
