@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "erase": ("erase", "Erase the chip, or parts of it."),
     "protect": ("protect", "Show and change what the chip itself protects against writing."),
     "otp": ("otp", "Read, write and lock the security registers of the chip."),
+    "registers": ("registers", "Show the status and configuration registers of the chip in words."),
     "reset": ("reset", "Wake and reset a chip that does not listen."),
     "chips": ("chips", "Look into the chip catalog and decode SFDP tables."),
     "boards": ("boards", "List, show and check board files."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hwflash.sim.die_command import Command
+from hwflash.sim.die_config import ConfigCommands
 from hwflash.sim.die_control import ControlCommands
 from hwflash.sim.die_core import DieCore
 from hwflash.sim.die_otp_commands import OtpCommands
@@ -22,5 +23,6 @@ def build_table(
         **WriteCommands(die).table,
         **ControlCommands(die).table,
         **SectorLockCommands(die).table,
+        **ConfigCommands(die).table,
     }
     return {**table, **OtpCommands(die, table).table}

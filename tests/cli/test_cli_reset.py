@@ -96,3 +96,16 @@ def test_every_table_there_is_comes_back_from_a_chip() -> None:
         assert sfdp.parse(raw).headers == expected.headers, name
         whole += 1
     assert whole > 30
+
+
+def test_registers_in_hex_and_in_words(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "n25q032a")
+    found = bench.json("registers", "-p", bench.url()).result["registers"]
+    by_name = {item["name"]: item for item in found}
+    assert by_name["NVCR"]["hex"] == "ffff"
+    assert {"name": "XIP", "low": 3, "width": 1, "value": 1, "words": "off"} in (
+        by_name["VCR"]["bits"]
+    )
+    text = bench.run("registers", "-p", bench.url()).out
+    assert "NVCR  FFFFh  non-volatile configuration register (B5h)" in text
+    assert "ready                1  ready" in text
