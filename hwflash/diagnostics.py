@@ -108,6 +108,11 @@ def as_lines(error: HwflashError, *, about_chip: bool = True) -> list[str]:
         lines.append(f"  probably: {facts['blame']}")
     if about_chip:
         lines.append(f"  chip: {facts['chip']}")
+    lines += [
+        f"  {word}: {error.context[key]}"
+        for word, key in (("it holds", "holds"), ("wanted", "goal"), ("before", "was"))
+        if key in error.context
+    ]
     if tail := cast("list[str]", error.context.get("tail")):
         lines += ["  the console's last lines:", *(f"    {line}" for line in tail)]
     if error.context.get("unfinished"):

@@ -71,6 +71,13 @@ def _range_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+_STATES: Final = {
+    "as-wanted": "as was wanted:",
+    "as-before": "as it was before:",
+    "between": "in between:",
+}
+
+
 @command.command("status")
 @params.programmer_options
 @click.option("--list", "list_", is_flag=True, help="List every range the chip could lock.")
@@ -78,7 +85,7 @@ def _range_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def status(run: runner.Run, list_: bool, **options: Any) -> runner.Outcome:
     """Say which bytes are locked, by what, and how the lock can be lifted."""
     from hwflash.jobs.describe import protection_keys
-    from hwflash.jobs.protect_status import changes_keys, said_of
+    from hwflash.jobs.protect_status import changes_keys
     from hwflash.jobs.protect_status import status as read_status
     from hwflash.jobs.session import open_session
     from hwflash.state import state_dir
@@ -96,7 +103,7 @@ def status(run: runner.Run, list_: bool, **options: Any) -> runner.Outcome:
         ],
         "read_locked": range_keys(found.state.read_locked),
     }
-    keys = {
+    keys: dict[str, Any] = {
         "part": part,
         "registers": {str(n): value for n, value in sorted(found.locks.registers.items())},
         "protection": told,
@@ -113,11 +120,13 @@ def status(run: runner.Run, list_: bool, **options: Any) -> runner.Outcome:
         "does."
         for name in found.unfinished
     ]
-    for change in found.changes:
+    for change in keys["changes"]:
         lines += [
-            f"  {said_of(chip, change, found.locks)}.",
-            f"  `hwflash protect resume {change.name}` finishes it,",
-            f"  `hwflash protect restore {change.name}` takes it back.",
+            f"  `{change['command']}` ({change['name']}) stopped half way; the chip is "
+            + _STATES[change["state"]],
+            *(f"    {key:<6}  {change[key]}" for key in ("holds", "wanted", "before")),
+            f"  `hwflash protect resume {change['name']}` finishes it,",
+            f"  `hwflash protect restore {change['name']}` takes it back.",
         ]
     if list_:
         lines += ["", *(f"  {_text(places)}" for places in found.possible)]
@@ -138,7 +147,7 @@ def _sentences(found: Status) -> list[str]:
     lines = [found.state.summary]
     if found.by:
         lines.append(f"Told by {found.by}.")
-    if len(found.sources) > 1:
+    if len(found.sources) > 1 or (found.sources and found.locks.sectors is not None):
         lines += [f"{item.by}: {_text(item.ranges)}. {words[item.lift]}" for item in found.sources]
         return lines
     return [*lines, *([words[found.lift]] if words[found.lift] else [])]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hwflash.chip.protection_choice import Locks
-from hwflash.chip.sectors import SectorState
+from hwflash.chip.sectors import SectorMode, SectorState
 from hwflash.errors import ImageError
 from hwflash.units import Range
 
@@ -84,6 +84,8 @@ def _dump(locks: Locks) -> dict[str, Any]:
             "dynamic": _pairs(locks.sectors.dynamic),
             "persistent": _pairs(locks.sectors.persistent),
             "exclusive": locks.sectors.exclusive,
+            "frozen": locks.sectors.frozen,
+            "mode": locks.sectors.mode.value,
         },
     }
 
@@ -112,4 +114,6 @@ def _sectors(found: Any) -> SectorState | None:
         dynamic=_ranges(found["dynamic"]),
         persistent=_ranges(found["persistent"]),
         exclusive=bool(found["exclusive"]),
+        frozen=bool(found["frozen"]),
+        mode=SectorMode(found["mode"]),
     )

@@ -184,10 +184,8 @@ def _stopped(
     story.tell("unknown", exc)
     holds = in_words(chip, now) if now is not None else "not known, the chip cannot be read"
     own = isinstance(exc, ChipStateUnknown)
-    what = exc.message if own else f"changing the protection stopped half way: {exc}"
     return ChipStateUnknown(
-        f"{what}; the chip holds: {holds}; wanted: {in_words(chip, proposal.after)}; "
-        f"before: {in_words(chip, proposal.before)}",
+        exc.message if own else f"changing the protection stopped half way: {exc}",
         code=exc.code if own else ChipStateUnknown.code,
         **({} if own else {"cause": exc.code}),
         holds=holds,

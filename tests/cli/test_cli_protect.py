@@ -251,7 +251,8 @@ def test_a_change_that_was_cut_is_finished_or_taken_back(tmp_path: Path) -> None
         found = ok(bench, "protect", "status").result["changes"]
         assert [(item["name"], item["command"]) for item in found] == [(name, "protect set")]
         text = bench.run("protect", "status", "-p", bench.url()).out
-        assert "the chip holds: " in text
+        assert "stopped half way; the chip is " in text
+        assert "    wanted  0x000000-0x1EFFFF locked (" in text
         assert f"hwflash protect restore {name}" in text
         refused(bench, 5, "protection.unfinished", "protect", "lock", "wp-pin", "--yes")
         assert ok(bench, "protect", verb, "--dry-run").result["dry_run"]
