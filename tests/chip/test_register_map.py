@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from support import DieBus, small_chip
+from support import DieBus, session_over, small_chip
 
 from hwflash.bus.spi import Transfer
 from hwflash.chip import catalog
-from hwflash.chip.identity import Resolved
 from hwflash.chip.register_map import registers_of
-from hwflash.flash.identify import Identity
-from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.registers import register_keys
-from hwflash.jobs.session import Session
 
 
 def test_every_part_has_registers_that_make_sense() -> None:
@@ -44,11 +40,9 @@ def read(part: str, *commands: str, **stored: int) -> dict[str, dict]:
     for command in commands:
         bus.execute([Transfer(b"\x06"), Transfer(bytes.fromhex(command))])
         bus.clock.sleep(0.001)
-    identity = Identity(chip.jedec_id, chip.jedec_id, Resolved(small, "catalog"), None, None, None)
-    session = Session(Programmer("sim://x", "sim", bus, True, bus.close), identity, None)
     return {
         item["name"]: {"value": item["value"], **{b["name"]: b["words"] for b in item["bits"]}}
-        for item in register_keys(session)
+        for item in register_keys(session_over(bus))
     }
 
 

@@ -234,6 +234,7 @@ def test_a_cut_write_says_that_the_protection_is_lifted(tmp_path: Path) -> None:
     assert ok(bench, "protect", "status").result["unfinished"] == []
 
 
+@pytest.mark.slow
 def test_a_change_that_was_cut_is_finished_or_taken_back(tmp_path: Path) -> None:
     """CMP lies in a register of its own; the power goes away in the middle of its write."""
     words = ("protect", "set", "0:1984K", "--yes")
@@ -275,6 +276,7 @@ def test_a_part_that_does_not_take_volatile_writes(bench: Bench) -> None:
     assert ok(bench, "protect", "status").result["changes"] == []
 
 
+@pytest.mark.slow
 def test_non_volatile_locks_of_single_sectors(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "mt25ql128aba")
     bench.fill(b"\xff" * bench.size)

@@ -35,6 +35,7 @@ def test_a_chip_in_the_middle_of_a_read(bench: Bench) -> None:
     assert (result["part"], result["torn"], result["status"]) == ("W25Q80DV", False, 0)
 
 
+@pytest.mark.slow
 def test_a_busy_chip_is_not_torn_unless_that_is_asked_for(bench: Bench) -> None:
     old = bench.fill(1)
     code, result, _ = found(bench, "busy", "reset")
@@ -61,6 +62,7 @@ def test_no_chip_at_all(bench: Bench, faults: str) -> None:
     assert (answer.code, answer.error["code"]) == (4, "chip.absent")
 
 
+@pytest.mark.slow
 def test_tables_into_a_file_and_decoded_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "w25q128jv")
     file = tmp_path / "tables.bin"

@@ -5,16 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import DieBus, Notes, small_chip
+from support import DieBus, Notes, session_over, small_chip
 
 from hwflash.bus.spi import Transfer
 from hwflash.chip import catalog
-from hwflash.chip.identity import Resolved
 from hwflash.errors import ChipProtected, ChipStateUnknown, HwflashError, UsageError
-from hwflash.flash.identify import Identity
 from hwflash.jobs.otp import OtpOptions, lock_register, read_registers, write_register
-from hwflash.jobs.programmer import Programmer
-from hwflash.jobs.session import Session
 from hwflash.units import KIB
 
 #: Part, areas, bytes of one, which is used, and how a data sheet reads and locks that.
@@ -34,13 +30,6 @@ def bench(part: str) -> DieBus:
     return DieBus(small)
 
 
-def session(bus: DieBus) -> Session:
-    programmer = Programmer("sim://tiny", "sim", bus, True, bus.close)
-    chip = bus.die.chip
-    identity = Identity(chip.jedec_id, chip.jedec_id, Resolved(chip, "catalog"), None, None, None)
-    return Session(programmer, identity, None)
-
-
 def by_data_sheet(bus: DieBus, part: str, command: str, length: int) -> bytes:
     macronix = part.startswith("MX")
     if macronix:
@@ -56,39 +45,39 @@ def test_read_write_lock(tmp_path: Path, part: str) -> None:
     count, size, number, reads, lock_byte = FAMILIES[part]
     bus, options = bench(part), OtpOptions(tmp_path)
     memory = bytes(bus.die.content)
-    found = read_registers(session(bus))
+    found = read_registers(session_over(bus))
     assert [(len(item.data), item.locked) for item in found] == [(size, False)] * count
-    done = write_register(session(bus), number, 4, b"SN-0042", options, Notes())
+    done = write_register(session_over(bus), number, 4, b"SN-0042", options, Notes())
     assert done.executed
     assert done.backup is not None
     assert done.backup.read_bytes() == b"\xff" * size
     expected = (b"\xff" * 4 + b"SN-0042").ljust(size, b"\xff")
     assert by_data_sheet(bus, part, reads, size) == expected
     # More bits may be cleared, none set.
-    write_register(session(bus), number, 16, b"more", options, Notes())
+    write_register(session_over(bus), number, 16, b"more", options, Notes())
     with pytest.raises(ChipProtected) as caught:
-        write_register(session(bus), number, 4, b"SN-0043", options, Notes())
+        write_register(session_over(bus), number, 4, b"SN-0043", options, Notes())
     assert caught.value.code == "otp.one-time"
     with pytest.raises(UsageError):
-        write_register(session(bus), number, size - 1, b"xx", options, Notes())
+        write_register(session_over(bus), number, size - 1, b"xx", options, Notes())
 
     dry = OtpOptions(tmp_path, dry_run=True)
-    assert not lock_register(session(bus), number, dry, Notes()).executed
-    assert lock_register(session(bus), number, options, Notes()).executed
+    assert not lock_register(session_over(bus), number, dry, Notes()).executed
+    assert lock_register(session_over(bus), number, options, Notes()).executed
     if lock_byte is not None:  # that bit and no other
         expected_lock = {"N25Q128A": 0xFE, "S25FL128S": 0xFD}[part]
         assert by_data_sheet(bus, part, lock_byte, 1)[0] == expected_lock
     else:
         assert bus.execute([Transfer(b"\x2b", 1)])[0][0] & 0x02
-    assert [item.locked for item in read_registers(session(bus))] == [
+    assert [item.locked for item in read_registers(session_over(bus))] == [
         at == number for at in range(1, count + 1)
     ]
     with pytest.raises(ChipProtected) as caught:
-        write_register(session(bus), number, 20, b"\0", options, Notes())
+        write_register(session_over(bus), number, 20, b"\0", options, Notes())
     assert caught.value.code == "otp.locked"
-    assert not lock_register(session(bus), number, options, Notes()).executed
+    assert not lock_register(session_over(bus), number, options, Notes()).executed
     if count > 1:
-        assert write_register(session(bus), number + 1, 0, b"free", options, Notes()).executed
+        assert write_register(session_over(bus), number + 1, 0, b"free", options, Notes()).executed
     assert bytes(bus.die.content) == memory, "the memory itself is as it was"
     assert not bus.die.otp.entered
 
@@ -107,10 +96,10 @@ def test_a_lock_that_nobody_asked_about_is_told_by_the_chip(tmp_path: Path, part
 
     options = OtpOptions(tmp_path, confirm=confirm)
     with pytest.raises(ChipStateUnknown) as caught:
-        write_register(session(bus), number, 0, b"late", options, Notes())
+        write_register(session_over(bus), number, 0, b"late", options, Notes())
     assert caught.value.context.get("cause") in ("chip.program-failed", "chip.write-enable")
     assert not bus.die.otp.entered, "the memory answers again"
-    assert read_registers(session(bus))[number - 1].locked
+    assert read_registers(session_over(bus))[number - 1].locked
 
 
 @pytest.mark.parametrize("part", FAMILIES)
@@ -118,5 +107,5 @@ def test_a_lock_that_is_not_taken(tmp_path: Path, part: str) -> None:
     bus = bench(part)
     bus.override = lambda op: b"" if op.write[:1] in (b"\x2f", b"\x42") else None
     with pytest.raises(HwflashError) as caught:
-        lock_register(session(bus), FAMILIES[part][2], OtpOptions(tmp_path), Notes())
+        lock_register(session_over(bus), FAMILIES[part][2], OtpOptions(tmp_path), Notes())
     assert caught.value.code == "protection.refused"

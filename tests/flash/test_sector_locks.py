@@ -6,27 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import DieBus, Notes, Rig, pattern, small_chip
+from support import DieBus, Notes, Rig, mostly_slow, pattern, session_over, small_chip
 from writing import Job
 
 from hwflash.bus.spi import Transfer
 from hwflash.chip import catalog
-from hwflash.chip.identity import Resolved
 from hwflash.chip.model import Chip, EraseRegion
 from hwflash.chip.protection_choice import choose, ranges_of
 from hwflash.chip.sectors import SectorMode, SectorState, sectors_of
 from hwflash.errors import ChipError, ChipProtected, HwflashError
 from hwflash.flash import journal as journals
-from hwflash.flash.identify import Identity
 from hwflash.flash.nor import NorFlash
 from hwflash.flash.protection import ProtectionAccess
 from hwflash.jobs import protect_journal
-from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.protect import clear_protection, set_protection
 from hwflash.jobs.protect_change import ProtectOptions
 from hwflash.jobs.protect_resume import end_change
 from hwflash.jobs.protect_status import changes_keys, status
-from hwflash.jobs.session import Session
 from hwflash.units import KIB, Range
 
 SIZE = 256 * KIB
@@ -73,13 +69,6 @@ def lock(bus: DieBus, dynamic=(), persistent=()) -> None:
     bits = bus.die.locks.bits
     bits.dynamic = {bits.at(at) for at in dynamic}
     bits.persistent = {bits.at(at) for at in persistent}
-
-
-def session(bus: DieBus) -> Session:
-    programmer = Programmer("sim://tiny", "sim", bus, True, bus.close)
-    chip = bus.die.chip
-    identity = Identity(chip.jedec_id, chip.jedec_id, Resolved(chip, "catalog"), None, None, None)
-    return Session(programmer, identity, None)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -141,7 +130,7 @@ def test_read_and_said(part: str) -> None:
     assert sum(unit.length for unit in units) == SIZE
     assert list(found.dynamic) == [unit for unit in units if unit.contains(Range(0x10000, 1))]
     assert [item.address for item in found.persistent] == lasting
-    told = status(session(bus))
+    told = status(session_over(bus))
     assert told.lift == "command"
     assert told.state.ranges == ranges_of(bus.die.chip, access.read())
     assert [item.lift for item in told.sources] == ["command"] * len(told.sources)
@@ -159,7 +148,7 @@ def test_locks_that_no_command_lifts(part: str) -> None:
     lock(bus, [0x10000], [] if part == "N25Q128A" else [0x30000])
     if part in ("N25Q128A", "MT25QL128ABA"):
         bits.held = set(bits.dynamic)
-        assert status(session(bus)).lift == "power-cycle"
+        assert status(session_over(bus)).lift == "power-cycle"
         with pytest.raises(ChipProtected) as caught:
             access.apply(replace(access.read(), sectors=SectorState()), {})
         assert caught.value.code == "protection.held"
@@ -167,9 +156,9 @@ def test_locks_that_no_command_lifts(part: str) -> None:
     if part == "N25Q128A":
         return
     bus.execute([Transfer(b"\x06"), Transfer(b"\xa6")])
-    assert status(session(bus)).lift == "power-cycle"
+    assert status(session_over(bus)).lift == "power-cycle"
     with pytest.raises(ChipProtected) as caught:
-        clear_protection(session(bus), None, ProtectOptions(Path()), Notes())
+        clear_protection(session_over(bus), None, ProtectOptions(Path()), Notes())
     assert caught.value.code == "protection.frozen"
     # The password mode is frozen from power-up, for ever; the persistent one is not.
     for mode, expected in ((0xFFFB, ("password", SectorMode.PASSWORD)),
@@ -177,7 +166,7 @@ def test_locks_that_no_command_lifts(part: str) -> None:
         bits.mode = mode
         bits.power_up()
         select(bus.die)
-        assert (status(session(bus)).lift, access.read().sectors.mode) == expected
+        assert (status(session_over(bus)).lift, access.read().sectors.mode) == expected
 
 
 @pytest.mark.parametrize("part", ["MT25QL128ABA", "S25FL128S"])
@@ -205,7 +194,7 @@ def rig_for(part: str, dynamic=(0x10000, 0x20000), persistent=(), **options: obj
     return rig
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", mostly_slow(2, PARTS))
 def test_lifted_for_a_write_and_put_back(tmp_path: Path, part: str) -> None:
     rig = rig_for(part)
     bits = rig.sim.die.locks.bits
@@ -268,7 +257,7 @@ def test_clear_some_and_all(tmp_path: Path, part: str) -> None:
     lasting = [] if part == "N25Q128A" else [0x10000, 0x20000, 0x30000]
     lock(bus, [0x10000, 0x20000], lasting)
     options = ProtectOptions(tmp_path, kind="protect clear")
-    done = clear_protection(session(bus), [Range(0x10000, 64 * KIB)], options, Notes())
+    done = clear_protection(session_over(bus), [Range(0x10000, 64 * KIB)], options, Notes())
     assert done.executed
     bits = bus.die.locks.bits
     # Spansion has sectors of 4 KiB there, of which one was locked.
@@ -278,9 +267,9 @@ def test_clear_some_and_all(tmp_path: Path, part: str) -> None:
     if lasting:
         assert "erased and 2 of them set again" in done.proposal.words
         with pytest.raises(ChipProtected) as caught:
-            set_protection(session(bus), [Range(0, 4 * KIB)], options, Notes())
+            set_protection(session_over(bus), [Range(0, 4 * KIB)], options, Notes())
         assert caught.value.code == "protection.persistent"
-    clear_protection(session(bus), None, options, Notes())
+    clear_protection(session_over(bus), None, options, Notes())
     assert access.read().sectors.ranges == ()
     assert not bus.die.locks.any()
     assert protect_journal.unfinished(tmp_path) == []
@@ -290,6 +279,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", LASTING)
 @pytest.mark.parametrize("back", [False, True])
 def test_killed_between_erase_and_setting_again(tmp_path: Path, part: str, back: bool) -> None:
@@ -309,15 +299,15 @@ def test_killed_between_erase_and_setting_again(tmp_path: Path, part: str, back:
         state = tmp_path / f"{number}"
         options = ProtectOptions(state, kind="protect clear")
         try:
-            clear_protection(session(bus), [Range(0x10000, 64 * KIB)], options, Notes())
+            clear_protection(session_over(bus), [Range(0x10000, 64 * KIB)], options, Notes())
         except Killed:
             bus.override = None
             bus.clock.sleep(1.0)
         else:
             break
-        (told,) = changes_keys(bus.die.chip, status(session(bus), state))
+        (told,) = changes_keys(bus.die.chip, status(session_over(bus), state))
         assert told["state"] == ("as-before" if number == 1 else "between")
-        end_change(session(bus), None, ProtectOptions(state), Notes(), back=back)
+        end_change(session_over(bus), None, ProtectOptions(state), Notes(), back=back)
         wanted = {0x10000, 0x20000, 0x30000} if back else {0x20000, 0x30000}
         assert bus.die.locks.bits.persistent == wanted
         assert protect_journal.unfinished(state) == []
@@ -327,7 +317,7 @@ def test_killed_between_erase_and_setting_again(tmp_path: Path, part: str, back:
 def test_sectors_of_wpsel_can_be_had_as_one_likes(tmp_path: Path) -> None:
     bus, access = bench("MX25L12835F")
     wanted = [Range(0, 8 * KIB), Range(64 * KIB, 64 * KIB)]
-    set_protection(session(bus), wanted, ProtectOptions(tmp_path), Notes())
+    set_protection(session_over(bus), wanted, ProtectOptions(tmp_path), Notes())
     assert list(access.read().sectors.ranges) == wanted
     assert bus.die.locks.refuses(0x1FFF, 1)
     assert not bus.die.locks.refuses(0x2000, 4)
@@ -339,12 +329,16 @@ def test_sectors_of_wpsel_can_be_had_as_one_likes(tmp_path: Path) -> None:
 def test_bp_bits_and_sector_locks_add_up(tmp_path: Path, part: str) -> None:
     bus, access = bench(part)
     lock(bus, [0x00000])
-    set_protection(session(bus), [Range(0x20000, 128 * KIB)], ProtectOptions(tmp_path), Notes())
+    set_protection(
+        session_over(bus), [Range(0x20000, 128 * KIB)], ProtectOptions(tmp_path), Notes()
+    )
     assert access.read().sectors.dynamic == ()
     lock(bus, [0x10000])
     assert bus.die.locks.refuses(0x10000, 1)
     assert bus.die.locks.refuses(0x20000, 1)
-    clear_protection(session(bus), [Range(0x20000, 128 * KIB)], ProtectOptions(tmp_path), Notes())
+    clear_protection(
+        session_over(bus), [Range(0x20000, 128 * KIB)], ProtectOptions(tmp_path), Notes()
+    )
     assert bus.die.locks.refuses(0x10000, 1)
     assert not bus.die.locks.refuses(0x20000, 1)
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support import DieBus, Notes, failure, small_chip
+from support import DieBus, Notes, failure, mostly_slow, session_over, small_chip
 
 from hwflash.bus.spi import Transfer
 from hwflash.chip import catalog
-from hwflash.chip.identity import Resolved
 from hwflash.chip.model import Chip, ProtectionLayout, ProtectionStyle
 from hwflash.chip.protection import lock_units
 from hwflash.errors import (
@@ -24,9 +23,7 @@ from hwflash.errors import (
     ProgrammerLost,
     UsageError,
 )
-from hwflash.flash.identify import Identity
 from hwflash.jobs import protect_journal as journal
-from hwflash.jobs.programmer import Programmer
 from hwflash.jobs.protect import LockMode, clear_protection, lock_registers, set_protection
 from hwflash.jobs.protect_change import ProtectOptions
 from hwflash.jobs.protect_resume import end_change
@@ -82,10 +79,7 @@ class Bench:
         self.notes = Notes()
 
     def session(self) -> Session:
-        programmer = Programmer("sim://tiny", "sim", self.bus, True, self.bus.close)
-        resolved = Resolved(self.chip, "catalog")
-        jedec_id = self.chip.jedec_id
-        return Session(programmer, Identity(jedec_id, jedec_id, resolved, None, None, None), None)
+        return session_over(self.bus)
 
     def options(self, **more: object) -> ProtectOptions:
         return ProtectOptions(self.state, **more)
@@ -129,7 +123,7 @@ class Bench:
         return dict(die.status.live), die.locks.bpr, blocks if die.locks.individual else None
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", mostly_slow(1, CASES))
 @pytest.mark.parametrize("sent", [False, True])
 @pytest.mark.parametrize("back", [False, True])
 def test_killed_at_every_write(tmp_path: Path, name: str, sent: bool, back: bool) -> None:
@@ -163,7 +157,7 @@ def test_killed_at_every_write(tmp_path: Path, name: str, sent: bool, back: bool
     assert number > 1
 
 
-@pytest.mark.parametrize("name", ["own commands", "block locks"])
+@pytest.mark.parametrize("name", mostly_slow(1, ["own commands", "block locks"]))
 def test_a_failure_half_way_says_what_the_chip_holds(tmp_path: Path, name: str) -> None:
     """One answer lost: the chip can be read, and the error has all three states."""
     bench = Bench(name, tmp_path)
