@@ -136,6 +136,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "journal.unwritable": Advice(
         "this computer", "make room or set HWFLASH_STATE_DIR: `hwflash doctor`"
     ),
+    "journal.damaged": Advice(
+        "what became of the files in the state directory",
+        "`hwflash probe` and `hwflash protect status` show how the chip is; begin anew",
+    ),
     "journal.overtaken": Advice(
         "firmware that ran in between, or another command",
         "`hwflash ftw recover SOURCE` finishes what is pending; `hwflash write --restore BACKUP` "

@@ -152,6 +152,13 @@ def unfinished(state: Path) -> list[Change]:
     return found
 
 
+def damaged(state: Path) -> set[str]:
+    """Names of changes that are there and cannot be read."""
+    changes = state / FOLDER
+    found = {folder.name for folder in changes.iterdir()} if changes.is_dir() else set[str]()
+    return found - {change.name for change in unfinished(state)}
+
+
 def of_chip(session: Session, state: Path) -> list[Change]:
     """Those of the chip that is there, as far as it can be told from others of its kind."""
     jedec_id = session.chip.jedec_id.hex()

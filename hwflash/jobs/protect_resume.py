@@ -17,7 +17,7 @@ from hwflash.errors import ChipError, ChipProtected, ImageError, UsageError
 from hwflash.flash.protection import ProtectionAccess
 from hwflash.jobs.lifting import range_mask, require_open, require_told
 from hwflash.jobs.protect_change import Proposal, Protected, ProtectOptions, carry_out
-from hwflash.jobs.protect_journal import Change, of_chip, unfinished
+from hwflash.jobs.protect_journal import Change, damaged, of_chip, unfinished
 from hwflash.jobs.protect_status import reached, said_of
 from hwflash.jobs.session import Session
 from hwflash.progress import Reporter
@@ -82,7 +82,7 @@ def _find(session: Session, name: str | None, options: ProtectOptions) -> Change
     every = unfinished(options.state)
     if name is not None:
         found = [change for change in every if change.name == name]
-        if not found and (options.state / "protect" / name).is_dir():
+        if not found and name in damaged(options.state):
             raise ImageError(
                 f"change {name} of a protection is damaged", code="journal.damaged", change=name
             )
