@@ -76,7 +76,7 @@ class LazyGroup(click.Group):
         name = args[0] if args else ""
         completing = ctx.resilient_parsing  # while a line is typed, half a name is no error
         if name and name not in COMMANDS and not name.startswith("-") and not completing:
-            near = difflib.get_close_matches(name, COMMANDS, n=3)
+            near = difflib.get_close_matches(name, COMMANDS, n=3, cutoff=0.65)
             raise click.UsageError(
                 f"no such command {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
             )
