@@ -240,7 +240,7 @@ def _decide(
     if not options.dry_run:  # which range is to be locked was said anew
         forget_lifted(session, options.state)
         for change in left:
-            close(change)
+            close(change, reporter)
     return done
 
 

@@ -142,7 +142,7 @@ def carry_out(
     nothing = proposal.before == proposal.after and send is None
     if options.dry_run or nothing:
         if nothing and change is not None and not options.dry_run:
-            close(change)
+            close(change, reporter)
         return Protected(proposal, executed=False, volatile=options.volatile)
     if options.confirm is not None and not options.confirm(proposal):
         raise Interrupted("not confirmed", code="interrupted.declined")
@@ -162,7 +162,7 @@ def carry_out(
             raise
         raise failed from exc
     if written is not None:
-        close(written)
+        close(written, reporter)
     return Protected(proposal, True, story.tell("ok"), options.volatile)
 
 
@@ -176,7 +176,7 @@ def _stopped(
         now = access.read()
     if now == proposal.before and not isinstance(exc, ChipStateUnknown):
         if new and written is not None:
-            close(written)
+            close(written, story.reporter)
         elif written is not None:
             exc.context = {"unfinished": written.name, **exc.context}
         story.tell("failed", exc)

@@ -22,6 +22,7 @@ from hwflash.errors import EnvironmentFault, ImageError
 from hwflash.flash.journal import fresh_folder
 from hwflash.jobs.lift import PROTECTION, Lift, load_lift
 from hwflash.layout.files import sync_folder, write_atomically
+from hwflash.progress import Reporter
 
 if TYPE_CHECKING:
     from hwflash.jobs.session import Session
@@ -92,22 +93,20 @@ def begin(state: Path, session: Session, kind: str, lift: Lift, *, one_time: boo
     return load(folder)
 
 
-def close(change: Change) -> None:
+def close(change: Change, reporter: Reporter) -> None:
     """A change is over: done, put back, or never happened.
 
-    Raises:
-        EnvironmentFault: it cannot be taken away (``journal.unwritable``).
+    A folder that cannot be taken away is a warning: what became of the chip stands.
     """
     try:
         (change.folder / CHANGE).unlink(missing_ok=True)
         sync_folder(change.folder)
         shutil.rmtree(change.folder, ignore_errors=True)
     except OSError as exc:
-        raise EnvironmentFault(
-            f"{change.folder} cannot be removed: {exc.strerror}",
+        reporter.warning(
+            f"{change.name} is over, but {change.folder} cannot be removed: {exc.strerror}",
             code="journal.unwritable",
-            path=str(change.folder),
-        ) from exc
+        )
 
 
 def load(folder: Path) -> Change:

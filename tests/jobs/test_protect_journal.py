@@ -211,6 +211,29 @@ def test_nothing_is_sent_that_could_not_be_written_down(tmp_path: Path) -> None:
     assert (caught.value.code, bench.locks) == ("journal.unwritable", before)
 
 
+def test_a_folder_that_cannot_be_removed_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chip was changed and proven: that is not to be called unchanged."""
+    bench = Bench("own commands", tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(journal, "sync_folder", lambda _: None)
+    change = journal.begin
+
+    def begin(*words: object, **more: object) -> journal.Change:
+        found = change(*words, **more)
+        monkeypatch.setattr(journal, "sync_folder", full)
+        return found
+
+    monkeypatch.setattr("hwflash.jobs.protect_change.begin", begin)
+    bench.change()
+    assert bench.bus.die.status.stored[1] != 0
+    assert [more["code"] for _, more in bench.notes.warnings] == ["journal.unwritable"]
+
+
 def stopped(tmp_path: Path, name: str = "own commands") -> tuple[Bench, journal.Change]:
     bench = Bench(name, tmp_path)
     bench.stop_at(1, Killed(), sent=True, once=False)
