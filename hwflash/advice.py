@@ -143,6 +143,10 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "journal.unwritable": Advice(
         "this computer", "make room or set HWFLASH_STATE_DIR: `hwflash doctor`"
     ),
+    "journal.damaged": Advice(
+        "what became of the files in the state directory",
+        "`hwflash probe` and `hwflash protect status` show how the chip is; begin anew",
+    ),
     "journal.overtaken": Advice(
         "firmware that ran in between, or another command",
         "`hwflash ftw recover SOURCE` finishes what is pending; `hwflash write --restore BACKUP` "
@@ -187,6 +191,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "otp.locked": Advice(
         "whoever locked it", "nothing can change it any more; use another register"
     ),
+    "otp.one-time": Advice(
+        "what was written there before", "`hwflash otp read` shows what is free"
+    ),
     "otp": Advice("the part", "`hwflash otp read` shows what it has"),
     "usage.otp": Advice("the command", "`hwflash otp read` shows the registers and their sizes"),
     "protection.refused": Advice(
@@ -215,6 +222,34 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "protection.not-restored": Advice(
         "cable, supply or WP#", "`hwflash write --resume` puts the protection back"
     ),
+    "protection.volatile-refused": Advice(
+        "the part", "leave --volatile out: the registers are then written for good"
+    ),
+    "protection.suspended": Advice(
+        "whoever suspended a program or erase", "switch the chip off and on, or `hwflash reset`"
+    ),
+    "protection.unfinished": Advice(
+        "a change of the protection that stopped half way",
+        "`hwflash protect resume` finishes it, `hwflash protect restore` takes it back",
+    ),
+    "protection.persistent": Advice(
+        "non-volatile lock bits of sectors",
+        "`hwflash protect status` lists them; `hwflash protect clear` erases them, and they do not "
+        "come back",
+    ),
+    "protection.locked-down": Advice(
+        "whoever locked the blocks down for ever", "they can be written no more: take another part"
+    ),
+    "protection.held": Advice(
+        "whoever locked the sector down", "switch the chip off and on, and try again"
+    ),
+    "protection.frozen": Advice(
+        "whoever froze the lock bits",
+        "switch the chip off and on before the firmware runs; a password is for another tool",
+    ),
+    "protection.one-time": Advice(
+        "a bit that can be set only once", "`hwflash protect resume` finishes the change"
+    ),
     "protection.lifted": Advice(
         "an unfinished write",
         "`hwflash write --resume` puts the protection back; `hwflash protect set` chooses another",
@@ -224,11 +259,19 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "the part: its bits name a few ranges only",
         "`hwflash protect status --list` lists them; --nearest takes the next one",
     ),
+    "usage.change": Advice(
+        "the command", "`hwflash protect status` names the changes that stopped half way"
+    ),
     "usage.protect-lock": Advice("the part", "`hwflash protect status` shows its bits"),
     "usage.protect-volatile": Advice("the command", "leave --volatile out"),
     "usage.confirm-text": Advice(
         "the command", "what cannot be undone wants the name of the chip: --confirm PART"
     ),
+    "chip.busy-reset": Advice(
+        "a program or erase that was begun earlier",
+        "wait and try again; --force tears it, and what it was changing is then undefined",
+    ),
+    "chip.no-sfdp": Advice("the part", "`hwflash chips show PART` tells what the catalog knows"),
     "chip.write-enable": Advice("the chip's protection, or WP#", "`hwflash probe`"),
     "chip": Advice("the chip or its wiring", "`hwflash probe`"),
     "board.other-chip": Advice("the wrong board", "check the board, or leave out --board"),

@@ -47,9 +47,15 @@ def chip_state(error: HwflashError) -> str:
 def commands_for(error: HwflashError) -> dict[str, str]:
     """The commands that recover, resume and restore, where there are any."""
     found: dict[str, str] = {}
+    programmer = error.context.get("programmer")
+    if error.context.get("change"):  # of the chip's protection
+        where = ["-p", str(programmer)] if programmer else []
+        return {
+            name: shlex.join(["hwflash", "protect", name, str(error.context["change"]), *where])
+            for name in ("resume", "restore")
+        }
     if not error.context.get("resume"):
         return found
-    programmer = error.context.get("programmer")
     words = ["hwflash", "write", *(["-p", str(programmer)] if programmer else [])]
     words += cast("list[str]", error.context.get("options", []))
     for name, key in (("resume", "resume"), ("restore", "backup")):
@@ -102,6 +108,11 @@ def as_lines(error: HwflashError, *, about_chip: bool = True) -> list[str]:
         lines.append(f"  probably: {facts['blame']}")
     if about_chip:
         lines.append(f"  chip: {facts['chip']}")
+    lines += [
+        f"  {word}: {error.context[key]}"
+        for word, key in (("it holds", "holds"), ("wanted", "goal"), ("before", "was"))
+        if key in error.context
+    ]
     if tail := cast("list[str]", error.context.get("tail")):
         lines += ["  the console's last lines:", *(f"    {line}" for line in tail)]
     if error.context.get("unfinished"):
@@ -116,6 +127,10 @@ def as_lines(error: HwflashError, *, about_chip: bool = True) -> list[str]:
 _HIDDEN: Final = frozenset(
     {
         "resume",
+        "change",
+        "holds",
+        "goal",
+        "was",
         "backup",
         "programmer",
         "cause",

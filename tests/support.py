@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -27,6 +28,9 @@ from hwflash.sim.die import NorDie
 from hwflash.sim.faults import NO_FAULTS, Faults
 from hwflash.sim.programmer import SimulatedProgrammer
 from hwflash.units import KIB
+
+if TYPE_CHECKING:
+    from hwflash.jobs.session import Session
 
 SECTOR = EraseType(4 * KIB, 0x20, Duration(0.045, 0.4), 0x21)
 BLOCK_32K = EraseType(32 * KIB, 0x52, Duration(0.120, 1.6), 0x5C)
@@ -158,6 +162,18 @@ class DieBus:
 
     def close(self) -> None:
         self.closed = True
+
+
+def session_over(bus: DieBus) -> Session:
+    """A session on a chip without any programmer; jobs run on it."""
+    from hwflash.chip.identity import Resolved
+    from hwflash.flash.identify import Identity
+    from hwflash.jobs.programmer import Programmer
+    from hwflash.jobs.session import Session
+
+    chip = bus.die.chip
+    identity = Identity(chip.jedec_id, chip.jedec_id, Resolved(chip, "catalog"), None, None, None)
+    return Session(Programmer("sim://tiny", "sim", bus, True, bus.close), identity, None)
 
 
 class Notes:

@@ -37,6 +37,7 @@ from hwflash.chip.model import (
     EnterFourByte,
     EraseRegion,
     EraseType,
+    OtpAccess,
     OtpArea,
     ProtectionLayout,
     ProtectionStyle,
@@ -228,6 +229,13 @@ def _duplicates(parts: Sequence[Part]) -> Iterator[Fault]:
                 yield f"part.{part.chip.part}", f"the name {name} is also that of {other}"
 
 
+def _otp_areas(entry: PartForm) -> Iterator[OtpArea]:
+    """As written; those of Spansion parts are always 32 regions, whose first is the maker's."""
+    if entry.otp_access is OtpAccess.SPANSION:
+        yield from (OtpArea(number * 32, 32) for number in range(1, 32))
+    yield from (OtpArea(area.address, area.size, area.lock) for area in entry.otp)
+
+
 def _duration(pair: tuple[float, float], factor: float) -> Duration:
     return Duration(pair[0] * factor, pair[1] * factor)
 
@@ -260,6 +268,7 @@ def _part(name: str, maker: str, entry: PartForm, file: str) -> Part:
             read=dict(status.read),
             write=dict(status.write),
             volatile_enable=status.volatile_enable,
+            lasting_instead=status.lasting_instead,
             write_time=_duration(status.write_ms, 1e-3),
         ),
         protection=ProtectionLayout(
@@ -272,7 +281,9 @@ def _part(name: str, maker: str, entry: PartForm, file: str) -> Part:
             wps=layout.wps,
             unit=layout.unit,
         ),
-        otp=tuple(OtpArea(area.address, area.size, area.lock) for area in entry.otp),
+        sector_locks=entry.sector_locks,
+        otp=tuple(_otp_areas(entry)),
+        otp_access=entry.otp_access,
         soft_reset=entry.soft_reset,
         deep_power_down=entry.deep_power_down,
         quirks=frozenset(entry.quirks),

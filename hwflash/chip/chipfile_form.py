@@ -10,7 +10,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from hwflash.chip.model import EnterFourByte, FailFlags, ProtectionStyle, RegisterBit
+from hwflash.chip.model import (
+    EnterFourByte,
+    FailFlags,
+    OtpAccess,
+    ProtectionStyle,
+    RegisterBit,
+    SectorLocks,
+)
 from hwflash.chip.quirks import QUIRKS
 from hwflash.errors import UsageError
 from hwflash.units import parse_size
@@ -113,6 +120,7 @@ class StatusForm(Table):
     read: dict[_Register, _Opcode] = {1: 0x05}
     write: dict[_Register, _Opcode] = {1: 0x01}
     volatile_enable: bool = False
+    lasting_instead: bool = True
     write_ms: _Pair
 
 
@@ -156,7 +164,9 @@ class PartForm(Table):
     addressing: AddressingForm = AddressingForm()
     status: StatusForm
     protection: ProtectionForm = ProtectionForm(style=ProtectionStyle.NONE)
+    sector_locks: SectorLocks = SectorLocks.NONE
     otp: list[OtpForm] = []
+    otp_access: OtpAccess = OtpAccess.SECURITY
     fail_flags: FailFlags = FailFlags.NONE
     soft_reset: bool = False
     deep_power_down: bool = True

@@ -130,6 +130,25 @@ class ProtectionLayout:
     unit: int = 0
 
 
+class SectorLocks(StrEnum):
+    """Lock bits of single sectors, beside or instead of the BP bits; see `hwflash.chip.sectors`."""
+
+    NONE = "none"
+    MACRONIX = "macronix"  # DPB and SPB, in force once WPSEL is set
+    MICRON = "micron"  # a volatile lock register for each 64 KiB
+    MICRON_BITS = "micron-bits"  # the same, and non-volatile lock bits
+    SPANSION = "spansion"  # DYB and PPB
+
+
+class OtpAccess(StrEnum):
+    """How the areas beside the memory are reached, written and locked."""
+
+    SECURITY = "security"  # 44h erases, 42h programs, 48h reads; locked by a register bit
+    MACRONIX = "macronix"  # as the memory, after B1h and until C1h; locked by 2Fh
+    MICRON = "micron"  # 42h programs, 4Bh reads; locked by bit 0 of the byte behind it
+    SPANSION = "spansion"  # the same commands; locked by a bit for each region at 10h to 13h
+
+
 @dataclass(frozen=True, slots=True)
 class OtpArea:
     """One security register or OTP area.
@@ -154,12 +173,15 @@ class StatusCommands:
         write: opcode per register number. When a register has no opcode of its own, it is
             the second (third) byte of the 01h command.
         volatile_enable: 50h works as write enable for a volatile register write.
+        lasting_instead: where a part does not take it after all, a lift of the protection may
+            use a non-volatile write, which wears the registers and outlives a power cut.
         write_time: time of a non-volatile register write.
     """
 
     read: dict[int, int] = field(default_factory=lambda: {1: 0x05})
     write: dict[int, int] = field(default_factory=lambda: {1: 0x01})
     volatile_enable: bool = False
+    lasting_instead: bool = True
     write_time: Duration = Duration(0.010, 0.1)
 
 
@@ -184,7 +206,9 @@ class Chip:
         fail_flags: where failures are shown.
         status: register commands.
         protection: block protection.
+        sector_locks: lock bits of single sectors.
         otp: security registers.
+        otp_access: how they are reached; all but ``security`` can never be erased.
         soft_reset: 66h, 99h resets the chip.
         deep_power_down: B9h/ABh work.
         quirks: names of known oddities (documented in the catalog).
@@ -206,7 +230,9 @@ class Chip:
     fail_flags: FailFlags = FailFlags.NONE
     status: StatusCommands = field(default_factory=StatusCommands)
     protection: ProtectionLayout = ProtectionLayout()
+    sector_locks: SectorLocks = SectorLocks.NONE
     otp: tuple[OtpArea, ...] = ()
+    otp_access: OtpAccess = OtpAccess.SECURITY
     soft_reset: bool = False
     deep_power_down: bool = True
     quirks: frozenset[str] = frozenset()

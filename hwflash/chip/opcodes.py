@@ -51,6 +51,12 @@ ERASE_SECURITY: Final = 0x44
 PROGRAM_SECURITY: Final = 0x42
 READ_SECURITY: Final = 0x48
 
+READ_OTP: Final = 0x4B  # Micron, Spansion
+PROGRAM_OTP: Final = 0x42  # Micron, Spansion
+ENTER_OTP: Final = 0xB1  # Macronix
+EXIT_OTP: Final = 0xC1  # Macronix
+LOCK_OTP: Final = 0x2F  # Macronix: LDSO of the security register
+
 POWER_DOWN: Final = 0xB9
 RELEASE_POWER_DOWN: Final = 0xAB
 ENABLE_RESET: Final = 0x66

@@ -4,8 +4,7 @@ Ref: W25Q128JV Rev. F chapter 7.1 (BP, TB, SEC, CMP, SRP, SRL, WPS); MX25L12835F
 N25Q128A, tables "Protected Area Sizes"; SST26VF064B DS20005119 table 5-6.
 Individual block locks are not told by the status register: they are decoded where the caller has
 read them (WPS of Winbond), and `ProtectionState.individual` says that they are in force.
-Limits: dynamic and persistent protection bits of Macronix (WPSEL), lock registers of Micron, DYB
-and PPB of Spansion are not read.
+Lock bits of single sectors (`hwflash.chip.sectors`) are added where they have been read.
 """
 
 from __future__ import annotations
@@ -13,10 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from hwflash.chip.model import Chip, ProtectionLayout, ProtectionStyle, RegisterBit
 from hwflash.errors import UsageError
 from hwflash.units import KIB, Range, format_size, merge_ranges
+
+if TYPE_CHECKING:
+    from hwflash.chip.sectors import SectorState
 
 _SECTOR_UNIT = 4 * KIB
 _SECTOR_LIMIT = 32 * KIB
@@ -97,6 +100,7 @@ def locked(
     sst26_bpr: bytes | None = None,
     individual: Sequence[Range] | None = None,
     security: int | None = None,
+    sectors: SectorState | None = None,
 ) -> ProtectionState:
     """Decode the block protection of a chip.
 
@@ -106,6 +110,7 @@ def locked(
         sst26_bpr: what an SST26 answers to 72h, first byte first.
         individual: the blocks whose individual lock is set, where those were read.
         security: what a Macronix part answers to 2Bh.
+        sectors: the lock bits of single sectors, where those were read and are in force.
 
     Raises:
         UsageError: a register that holds a protection bit is missing, or the block-protection
@@ -133,6 +138,8 @@ def locked(
                 if block.read_bit is not None and value >> block.read_bit & 1
             ],
         )
+    if sectors is not None and sectors.exclusive:
+        return _state(chip, list(sectors.ranges), lock, individual=True)
     if security is not None and security & _WPSEL and "wpsel" in chip.quirks:
         words = "WPSEL is set: individual block locks are in force for ever, and are not read here."
         return _state(chip, [], lock, known=False, individual=True, words=words)
@@ -141,7 +148,8 @@ def locked(
     if layout.wps is not None and _bit(layout.wps, registers):
         words = "Individual block locks are in force; the status register does not tell which."
         return _state(chip, [], lock, known=False, individual=True, words=words)
-    return _state(chip, _bp_ranges(chip, registers), lock)
+    more = list(sectors.ranges) if sectors is not None else []
+    return _state(chip, _bp_ranges(chip, registers) + more, lock)
 
 
 def unlock_values(chip: Chip, registers: Mapping[int, int]) -> Mapping[int, int]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwflash.chip.model import Chip, ProtectionStyle, RegisterBit
 from hwflash.chip.protection import lock_units, locked, sst26_blocks
 from hwflash.chip.registers import masks
+from hwflash.chip.sectors import SectorState, sectors_of
 from hwflash.units import Range, merge_ranges
 
 
@@ -27,11 +28,13 @@ class Locks:
         registers: every status register.
         bpr: the block-protection register of an SST26, first byte first; else None.
         individual: the blocks whose individual lock is set, where those are in force; else None.
+        sectors: the lock bits of single sectors; None when the chip has none in force.
     """
 
     registers: Mapping[int, int]
     bpr: bytes | None = None
     individual: tuple[Range, ...] | None = None
+    sectors: SectorState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Choice:
 
 def ranges_of(chip: Chip, locks: Locks) -> tuple[Range, ...]:
     """What a state of the locks locks, ascending and joined."""
-    return locked(chip, locks.registers, locks.bpr, locks.individual).ranges
+    return locked(chip, locks.registers, locks.bpr, locks.individual, sectors=locks.sectors).ranges
 
 
 def protection_bits(chip: Chip) -> tuple[RegisterBit, ...]:
@@ -93,26 +96,93 @@ def settings(chip: Chip, now: Locks, *, one_time: bool = False) -> dict[tuple[Ra
     return {place: locks for place, (_, locks) in found.items()}
 
 
-def choose(chip: Chip, now: Locks, wanted: Sequence[Range], *, one_time: bool = False) -> Choice:
+def choose(
+    chip: Chip,
+    now: Locks,
+    wanted: Sequence[Range],
+    *,
+    one_time: bool = False,
+    persistent: bool = False,
+) -> Choice:
     """The settings nearest to a wish.
 
     Args:
         chip: the chip.
         now: its present state.
-        wanted: what is to be locked, and nothing else; empty: nothing at all.
+        wanted: what is to be locked, and nothing else; empty: nothing at all. What non-volatile
+            bits of sectors lock stays locked all the same, unless they may be cleared.
         one_time: see `settings`.
+        persistent: non-volatile bits of sectors may be cleared.
     """
     target = merge_ranges(list(wanted))
     if chip.protection.style is ProtectionStyle.SST26 or now.individual is not None:
         return _by_block(chip, now, target)
+    if now.sectors is None:
+        bare = SectorState()
+        return _nearest(chip, now, target, bare, bare, one_time=one_time)
+    if not persistent:
+        target = merge_ranges([*target, *now.sectors.persistent])
+    if now.sectors.exclusive:
+        return _by_sector(chip, now, now.sectors, target, persistent=persistent)
+    more = now.sectors.kept(lambda at: _hit(at, target), persistent=persistent)
+    less = now.sectors.kept(lambda at: _held(at, target), persistent=persistent)
+    return _nearest(chip, now, target, more, less, one_time=one_time)
+
+
+def _nearest(
+    chip: Chip,
+    now: Locks,
+    target: Sequence[Range],
+    more: SectorState,
+    less: SectorState,
+    *,
+    one_time: bool,
+) -> Choice:
+    """Of the ranges of the BP bits, each with the sectors' locks that are to be kept."""
     by_range = settings(chip, now, one_time=one_time)
-    more = [item for item in by_range if _inside(target, item)]
-    less = [item for item in by_range if _inside(item, target)]
-    return Choice(
-        exact=by_range.get(tuple(target)),
-        more=by_range[min(more, key=_total)] if more else None,
-        less=by_range[max(less, key=_total)] if less else None,
-    )
+
+    def total(place: Sequence[Range], kept: SectorState) -> list[Range]:
+        return merge_ranges([*place, *kept.ranges])
+
+    def best(places: list[tuple[Range, ...]], kept: SectorState, sign: int) -> Locks | None:
+        if not places:
+            return None
+        # Of several that lock the same with the sectors, the one with the smaller BP range.
+        place = min(places, key=lambda item: (sign * _total(total(item, kept)), _total(item)))
+        return replace(by_range[place], sectors=kept if now.sectors is not None else None)
+
+    exact = [item for item in by_range if total(item, less) == list(target)]
+    outside = [item for item in by_range if _inside(target, total(item, more))]
+    inside = [item for item in by_range if _inside(total(item, less), target)]
+    return Choice(best(exact, less, 1), best(outside, more, 1), best(inside, less, -1))
+
+
+def _by_sector(
+    chip: Chip, now: Locks, sectors: SectorState, target: Sequence[Range], *, persistent: bool
+) -> Choice:
+    """Any set of whole sectors, by their volatile bits."""
+
+    def make(wanted: Callable[[Range], bool]) -> Locks:
+        kept = sectors.kept(wanted, persistent=persistent)
+        # What a non-volatile bit locks needs no volatile one besides.
+        dynamic = tuple(
+            sector
+            for sector in sectors_of(chip)
+            if wanted(sector) and (sector in sectors.dynamic or sector not in kept.persistent)
+        )
+        return replace(now, sectors=replace(kept, dynamic=dynamic))
+
+    more = make(lambda sector: _hit(sector, target))
+    less = make(lambda sector: _held(sector, target))
+    return Choice(more if list(ranges_of(chip, more)) == list(target) else None, more, less)
+
+
+def _hit(sector: Range, places: Sequence[Range]) -> bool:
+    return any(sector.overlaps(place) for place in places)
+
+
+def _held(sector: Range, places: Sequence[Range]) -> bool:
+    return any(place.contains(sector) for place in places)
 
 
 def _by_block(chip: Chip, now: Locks, target: Sequence[Range]) -> Choice:
@@ -126,8 +196,8 @@ def _by_block(chip: Chip, now: Locks, target: Sequence[Range]) -> Choice:
             value |= wanted(block.range) << block.write_bit
         return Locks(now.registers, value.to_bytes(len(now.bpr), "big"))
 
-    more = make(lambda unit: any(unit.overlaps(item) for item in target))
-    less = make(lambda unit: any(item.contains(unit) for item in target))
+    more = make(lambda unit: _hit(unit, target))
+    less = make(lambda unit: _held(unit, target))
     exact = more if list(ranges_of(chip, more)) == list(target) else None
     return Choice(exact, more, less)
 

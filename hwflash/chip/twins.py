@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hwflash.chip.model import Addressing, Chip, Duration, EnterFourByte, EraseRegion, EraseType
+from hwflash.chip.model import (
+    Addressing,
+    Chip,
+    Duration,
+    EnterFourByte,
+    EraseRegion,
+    EraseType,
+    SectorLocks,
+)
+
+#: Those that have non-volatile bits, which a twin may lack.
+_TELLING = frozenset({SectorLocks.MACRONIX, SectorLocks.MICRON_BITS, SectorLocks.SPANSION})
 
 
 def cautious(chip: Chip, twins: Sequence[Chip], *, geometry_known: bool) -> Chip:
@@ -38,7 +49,12 @@ def cautious(chip: Chip, twins: Sequence[Chip], *, geometry_known: bool) -> Chip
     if whole is not None:
         limits = [twin.chip_erase[1].maximum for twin in twins if twin.chip_erase is not None]
         whole = (whole[0], Duration(whole[1].typical, max(whole[1].maximum, *limits, 0.0)))
-    return replace(chip, erase=regions, page_program=program, chip_erase=whole)
+    # Asking for lock bits harms no part that has none, and tells that it has none.
+    locks = next(
+        (part.sector_locks for part in (chip, *twins) if part.sector_locks in _TELLING),
+        chip.sector_locks,
+    )
+    return replace(chip, erase=regions, page_program=program, chip_erase=whole, sector_locks=locks)
 
 
 def _patient(kind: EraseType, twins: Sequence[Chip]) -> EraseType:

@@ -24,6 +24,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "erase": ("erase", "Erase the chip, or parts of it."),
     "protect": ("protect", "Show and change what the chip itself protects against writing."),
     "otp": ("otp", "Read, write and lock the security registers of the chip."),
+    "registers": ("registers", "Show the status and configuration registers of the chip in words."),
+    "reset": ("reset", "Wake and reset a chip that does not listen."),
     "chips": ("chips", "Look into the chip catalog and decode SFDP tables."),
     "boards": ("boards", "List, show and check board files."),
     "vars": ("vars", "Look at and change the UEFI variables of an image, a chip or a board."),
@@ -74,7 +76,7 @@ class LazyGroup(click.Group):
         name = args[0] if args else ""
         completing = ctx.resilient_parsing  # while a line is typed, half a name is no error
         if name and name not in COMMANDS and not name.startswith("-") and not completing:
-            near = difflib.get_close_matches(name, COMMANDS, n=3)
+            near = difflib.get_close_matches(name, COMMANDS, n=3, cutoff=0.65)
             raise click.UsageError(
                 f"no such command {name!r}" + (f"; did you mean {', '.join(near)}?" if near else "")
             )

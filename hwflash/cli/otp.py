@@ -68,21 +68,35 @@ def _change_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--at", type=params.SIZE, default=0, help="Offset in the register. Default: 0.")
 @_change_options
+@click.option(
+    "--confirm",
+    metavar="PART",
+    help="For areas that can never be erased: the name of the chip, instead of typing it.",
+)
 @runner.command("otp write")
-def write(run: runner.Run, file: Path, at: int, number: int, **options: Any) -> runner.Outcome:
-    """Write FILE, raw bytes, into a register; what lies around it stays."""
+def write(
+    run: runner.Run, file: Path, at: int, number: int, confirm: str | None, **options: Any
+) -> runner.Outcome:
+    """Write FILE, raw bytes, into a register; what lies around it stays.
+
+    Areas that can never be erased want the name of the chip; --yes is not enough.
+    """
+    from hwflash.chip.model import OtpAccess
     from hwflash.jobs.otp import write_register
     from hwflash.jobs.session import open_session
 
     data = file.read_bytes()
     yes = options.pop("yes")
-    how = _how(run, "otp write", options.pop("dry_run"), sure=yes)
-
-    def ask(words: str) -> bool:
-        run.console.talk(words)
-        return yes or agrees(run, "Write it now?")
-
+    how = _how(run, "otp write", options.pop("dry_run"), sure=yes or bool(confirm))
     with open_session(params.request(options), run.console) as session:
+        part, once = session.chip.part, session.chip.otp_access is not OtpAccess.SECURITY
+
+        def ask(words: str) -> bool:
+            run.console.talk(words)
+            if once:
+                return for_ever(run, part, confirm, ask=not yes)
+            return yes or bool(confirm) or agrees(run, "Write it now?")
+
         done = write_register(session, number, at, data, how(ask), run.console)
     return _outcome(done, "written and verified")
 

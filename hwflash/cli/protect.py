@@ -15,7 +15,7 @@ from hwflash.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hwflash.jobs.protect import Proposal, Protected, ProtectOptions
+    from hwflash.jobs.protect_change import Proposal, Protected, ProtectOptions
     from hwflash.jobs.protect_status import Status
     from hwflash.jobs.session import Session
     from hwflash.units import Range
@@ -32,10 +32,19 @@ def _change_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return params.programmer_options(function)
 
 
+def _end_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed([item for item in _CHANGE if item is not _VOLATILE]):
+        function = option(function)
+    return params.programmer_options(function)
+
+
+_VOLATILE: Final[Callable[[Any], Any]] = click.option(
+    "--volatile", is_flag=True, help="Until the supply goes away only (50h)."
+)
 _CHANGE: Final[list[Callable[[Any], Any]]] = [
     click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     click.option("-n", "--dry-run", is_flag=True, help="Show what would be set, change nothing."),
-    click.option("--volatile", is_flag=True, help="Until the supply goes away only (50h)."),
+    _VOLATILE,
     click.option(
         "--confirm", metavar="PART", default=None,
         help="For what cannot be undone: the name of the chip, instead of typing it.",
@@ -62,6 +71,13 @@ def _range_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+_STATES: Final = {
+    "as-wanted": "as was wanted:",
+    "as-before": "as it was before:",
+    "between": "in between:",
+}
+
+
 @command.command("status")
 @params.programmer_options
 @click.option("--list", "list_", is_flag=True, help="List every range the chip could lock.")
@@ -69,26 +85,32 @@ def _range_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def status(run: runner.Run, list_: bool, **options: Any) -> runner.Outcome:
     """Say which bytes are locked, by what, and how the lock can be lifted."""
     from hwflash.jobs.describe import protection_keys
+    from hwflash.jobs.protect_status import changes_keys
     from hwflash.jobs.protect_status import status as read_status
     from hwflash.jobs.session import open_session
     from hwflash.state import state_dir
 
     with open_session(params.request(options), run.console) as session:
         found = read_status(session, state_dir(os.environ))
-        part = session.chip.part
+        part, chip = session.chip.part, session.chip
     told = {
         **protection_keys(found.state),
         "by": found.by,
         "lift": found.lift,
+        "sources": [
+            {"by": item.by, "locked": range_keys(item.ranges), "lift": item.lift}
+            for item in found.sources
+        ],
         "read_locked": range_keys(found.state.read_locked),
     }
-    keys = {
+    keys: dict[str, Any] = {
         "part": part,
         "registers": {str(n): value for n, value in sorted(found.locks.registers.items())},
         "protection": told,
         "volatile": found.volatile,
         "possible": [range_keys(places) for places in found.possible] if list_ else None,
         "unfinished": list(found.unfinished),
+        "changes": changes_keys(chip, found),
     }
     lines = [f"{part}", *(f"  {sentence}" for sentence in _sentences(found))]
     if found.volatile:
@@ -98,6 +120,14 @@ def status(run: runner.Run, list_: bool, **options: Any) -> runner.Outcome:
         "does."
         for name in found.unfinished
     ]
+    for change in keys["changes"]:
+        lines += [
+            f"  `{change['command']}` ({change['name']}) stopped half way; the chip is "
+            + _STATES[change["state"]],
+            *(f"    {key:<6}  {change[key]}" for key in ("holds", "wanted", "before")),
+            f"  `hwflash protect resume {change['name']}` finishes it,",
+            f"  `hwflash protect restore {change['name']}` takes it back.",
+        ]
     if list_:
         lines += ["", *(f"  {_text(places)}" for places in found.possible)]
     return runner.Outcome(keys, lines)
@@ -110,12 +140,16 @@ def _sentences(found: Status) -> list[str]:
         "power-cycle": "It can be lifted after the supply was off.",
         "never": "It can never be lifted, or, on parts whose one-time lock needs a command flow "
         "of its own, after the supply was off.",
+        "password": "It can be lifted by somebody who knows the password, with another tool.",
         "unknown": "How it can be lifted is not known.",
         "none": "",
     }
     lines = [found.state.summary]
     if found.by:
         lines.append(f"Told by {found.by}.")
+    if len(found.sources) > 1 or (found.sources and found.locks.sectors is not None):
+        lines += [f"{item.by}: {_text(item.ranges)}. {words[item.lift]}" for item in found.sources]
+        return lines
     return [*lines, *([words[found.lift]] if words[found.lift] else [])]
 
 
@@ -175,6 +209,36 @@ def lock(run: runner.Run, mode: str, **options: Any) -> runner.Outcome:
     return _change(run, {"nearest": False, "one_time": False, **options}, "protect lock", change)
 
 
+def _end(
+    run: runner.Run, name: str | None, options: dict[str, Any], kind: str, *, back: bool
+) -> runner.Outcome:
+    def change(session: Session, how: ProtectOptions) -> Protected:
+        from hwflash.jobs.protect_resume import end_change
+
+        return end_change(session, name, how, run.console, back=back)
+
+    more = {"volatile": False, "nearest": False, "one_time": False}
+    return _change(run, {**more, **options}, kind, change)
+
+
+@command.command("resume")
+@click.argument("change", required=False)
+@_end_options
+@runner.command("protect resume")
+def resume(run: runner.Run, change: str | None, **options: Any) -> runner.Outcome:
+    """Finish a set, clear or lock that stopped half way; `protect status` names it."""
+    return _end(run, change, options, "protect resume", back=False)
+
+
+@command.command("restore")
+@click.argument("change", required=False)
+@_end_options
+@runner.command("protect restore")
+def restore(run: runner.Run, change: str | None, **options: Any) -> runner.Outcome:
+    """Take back a set, clear or lock that stopped half way: the chip is as it was before."""
+    return _end(run, change, options, "protect restore", back=True)
+
+
 # --- shared ---------------------------------------------------------------------------------
 
 
@@ -188,7 +252,7 @@ def _change(
     kind: str,
     change: Callable[[Session, ProtectOptions], Protected],
 ) -> runner.Outcome:
-    from hwflash.jobs.protect import ProtectOptions
+    from hwflash.jobs.protect_change import ProtectOptions
     from hwflash.jobs.session import open_session
     from hwflash.state import state_dir
 
@@ -231,7 +295,7 @@ def _outcome(session: Session, done: Protected, how: ProtectOptions) -> runner.O
         "locked_before": range_keys(proposal.locked_before),
         "locked": range_keys(proposal.locked_after),
         "exact": proposal.exact,
-        "volatile": how.volatile,
+        "volatile": done.volatile,
         "executed": done.executed,
         "dry_run": how.dry_run,
         "history": done.entry,

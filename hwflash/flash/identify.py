@@ -45,6 +45,7 @@ class Identity:
         sfdp: decoded tables, or None when the chip has none.
         sfdp_bytes: the raw tables, or None.
         problem: why the tables it has could not be used, or None.
+        woken: it answered only after it had been woken from deep power-down (ABh).
     """
 
     jedec_id: bytes
@@ -53,6 +54,7 @@ class Identity:
     sfdp: sfdp.Sfdp | None
     sfdp_bytes: bytes | None
     problem: HwflashError | None
+    woken: bool = False
 
     @property
     def chip(self) -> Chip:
@@ -61,35 +63,52 @@ class Identity:
 
 
 def read_id(bus: SpiBus) -> bytes:
-    """Wake the chip and read its id twice.
+    """Read the chip's id twice; wake the chip when it does not answer.
 
     Raises:
         ChipAbsent: all 00 or all FF.
         BusUnstable: two reads, two ids.
         ChipError: it is busy with something begun earlier (``chip.busy``).
     """
+    return _id_and_woken(bus)[0]
+
+
+def silent(jedec_id: bytes) -> bool:
+    """Whether an id is none: the line stays low or high."""
+    return jedec_id[:3] in (b"\0\0\0", b"\xff\xff\xff")
+
+
+def busy(status: int) -> bool:
+    """Whether a status byte is one of a chip that is busy, and not of a line that stays high."""
+    return status != 0xFF and bool(status & opcodes.STATUS_WIP)
+
+
+def _id_and_woken(bus: SpiBus) -> tuple[bytes, bool]:
     command = Transfer(bytes((opcodes.READ_JEDEC_ID,)), ID_LENGTH)
-    wake = Transfer(bytes((opcodes.RELEASE_POWER_DOWN,)))
     ask = Transfer(bytes((opcodes.READ_STATUS_1,)), 1)
-    _, _, first, second, state = bus.execute([wake, Wait(WAKE_SECONDS), command, command, ask])
+    first, second, state = bus.execute([command, command, ask])
+    woken = silent(first) and silent(second)
+    # A busy chip answers its status only: the cable was pulled during an erase, and is back.
+    if woken and busy(state[0]):
+        raise ChipError(
+            f"the chip is still busy with something begun earlier (status {state[0]:02X}h)",
+            code="chip.busy",
+            status=state[0],
+        )
+    if woken:  # in deep power-down it hears nothing but this
+        wake = Transfer(bytes((opcodes.RELEASE_POWER_DOWN,)))
+        _, _, first, second = bus.execute([wake, Wait(WAKE_SECONDS), command, command])
     if first[:3] != second[:3]:
         raise BusUnstable(
             f"two reads of the chip's id gave {first[:3].hex()} and {second[:3].hex()}",
             first=first[:3].hex(),
             second=second[:3].hex(),
         )
-    if first[:3] in (b"\0\0\0", b"\xff\xff\xff"):
-        # A busy chip answers its status only: the cable was pulled during an erase, and is back.
-        if state[0] not in (0x00, 0xFF) and state[0] & opcodes.STATUS_WIP:
-            raise ChipError(
-                f"the chip is still busy with something begun earlier (status {state[0]:02X}h)",
-                code="chip.busy",
-                status=state[0],
-            )
+    if silent(first):
         raise ChipAbsent(
             f"no chip answers: its id reads {first[:3].hex()}", jedec_id=first[:3].hex()
         )
-    return first
+    return first, woken
 
 
 def read_sfdp(bus: SpiBus) -> bytes | None:
@@ -128,7 +147,7 @@ def identify(
         ChipUnknown: neither SFDP nor catalog describes it.
         ChipUnsupported: it is described, and is not a NOR flash hwflash can treat.
     """
-    extended = read_id(bus)
+    extended, woken = _id_and_woken(bus)
     jedec_id = extended[:3]
     candidates = candidates_for(extended)
     tables: sfdp.Sfdp | None = None
@@ -155,7 +174,7 @@ def identify(
             sfdp_error=problem.code,
         ) from problem
     resolved = resolve(jedec_id, described, candidates, override=override, size=size)
-    return Identity(jedec_id, extended, resolved, tables, raw, problem)
+    return Identity(jedec_id, extended, resolved, tables, raw, problem, woken)
 
 
 def _describe(bus: SpiBus, tables: sfdp.Sfdp, jedec_id: bytes) -> Chip:

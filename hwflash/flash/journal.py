@@ -128,7 +128,7 @@ class Journal:
         """
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         try:
-            folder = _fresh(jobs, f"{stamp}-{plan.sha256[:6]}")
+            folder = fresh_folder(jobs, f"{stamp}-{plan.sha256[:6]}")
             write_atomically(folder / TARGET, b"".join(target))
             for name, content in more.items():
                 write_atomically(folder / name, content)
@@ -338,8 +338,8 @@ def _replay(record: JobRecord, lines: Sequence[str]) -> JobRecord:
     )
 
 
-def _fresh(jobs: Path, name: str) -> Path:
-    """Make a folder that did not exist."""
+def fresh_folder(jobs: Path, name: str) -> Path:
+    """Make a folder that did not exist; its name may get a number."""
     jobs.mkdir(parents=True, exist_ok=True, mode=0o700)
     for number in range(1000):
         folder = jobs / (name if number == 0 else f"{name}-{number}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hwflash.chip import sfdp
 from hwflash.chip.model import Chip, EnterFourByte
 from hwflash.chip.protection import ProtectionState
+from hwflash.errors import ChipUnsupported
 from hwflash.jobs.session import Session
+from hwflash.layout.files import Segment, save_image
 
 
 def chip_keys(chip: Chip, tables: sfdp.Sfdp | None, source: str) -> dict[str, Any]:
@@ -108,3 +111,18 @@ def probe_keys(session: Session) -> dict[str, Any]:
         "programmer": session.programmer.url,
         "frequency": session.programmer.bus.frequency,
     }
+
+
+def save_sfdp(session: Session, path: Path) -> None:
+    """Write the SFDP tables of a chip to a file, as they were read twice the same.
+
+    Raises:
+        ChipUnsupported: it has none (``chip.no-sfdp``).
+        EnvironmentFault: the file cannot be written.
+    """
+    raw = session.identity.sfdp_bytes
+    if raw is None:
+        raise ChipUnsupported(
+            f"{session.chip.part} has no SFDP tables", code="chip.no-sfdp", part=session.chip.part
+        )
+    save_image(path, [Segment(0, raw)], "raw")

@@ -1,4 +1,4 @@
-"""What a write lifts of a chip's protection, as it stands in the folder of its job."""
+"""A change of a chip's protection as a file: what a write lifts, or what ``protect`` sets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hwflash.chip.protection_choice import Locks
+from hwflash.chip.sectors import SectorMode, SectorState
 from hwflash.errors import ImageError
 from hwflash.units import Range
 
@@ -19,11 +20,11 @@ _VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """A protection that is lifted for a while.
+    """A protection that is lifted for a while, or changed.
 
     Attributes:
         before: what is to be put back.
-        during: what is in force while the write goes on.
+        during: what is in force while the write goes on, or what is wanted.
         allow: the register bits that are changed, as a mask for each register.
         volatile: registers are written until the supply goes away only.
     """
@@ -76,17 +77,43 @@ def _dump(locks: Locks) -> dict[str, Any]:
     return {
         "registers": {str(number): value for number, value in locks.registers.items()},
         "bpr": locks.bpr.hex() if locks.bpr is not None else None,
-        "individual": None
-        if locks.individual is None
-        else [[item.address, item.length] for item in locks.individual],
+        "individual": None if locks.individual is None else _pairs(locks.individual),
+        "sectors": None
+        if locks.sectors is None
+        else {
+            "dynamic": _pairs(locks.sectors.dynamic),
+            "persistent": _pairs(locks.sectors.persistent),
+            "exclusive": locks.sectors.exclusive,
+            "frozen": locks.sectors.frozen,
+            "mode": locks.sectors.mode.value,
+        },
     }
+
+
+def _pairs(places: tuple[Range, ...]) -> list[list[int]]:
+    return [[item.address, item.length] for item in places]
 
 
 def _load(found: Any) -> Locks:
     return Locks(
         {int(number): int(value) & 0xFF for number, value in found["registers"].items()},
         None if found["bpr"] is None else bytes.fromhex(found["bpr"]),
-        None
-        if found["individual"] is None
-        else tuple(Range(int(address), int(length)) for address, length in found["individual"]),
+        None if found["individual"] is None else _ranges(found["individual"]),
+        _sectors(found.get("sectors")),
+    )
+
+
+def _ranges(pairs: Any) -> tuple[Range, ...]:
+    return tuple(Range(int(address), int(length)) for address, length in pairs)
+
+
+def _sectors(found: Any) -> SectorState | None:
+    if found is None:
+        return None
+    return SectorState(
+        dynamic=_ranges(found["dynamic"]),
+        persistent=_ranges(found["persistent"]),
+        exclusive=bool(found["exclusive"]),
+        frozen=bool(found["frozen"]),
+        mode=SectorMode(found["mode"]),
     )

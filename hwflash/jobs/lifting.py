@@ -21,6 +21,7 @@ from hwflash.chip.model import ProtectionStyle
 from hwflash.chip.protection import RegisterLock, locked, sst26_bpr_length
 from hwflash.chip.protection_choice import Locks, choose, protection_bits, ranges_of
 from hwflash.chip.registers import masks
+from hwflash.chip.sectors import overlapping
 from hwflash.errors import (
     ChipProtected,
     ChipStateUnknown,
@@ -31,8 +32,10 @@ from hwflash.errors import (
 )
 from hwflash.flash import journal as journals
 from hwflash.flash.journal import JobRecord, Journal
-from hwflash.flash.protection import ProtectionAccess
+from hwflash.flash.protection import VOLATILE_REFUSED, ProtectionAccess
+from hwflash.flash.sector_locks import held
 from hwflash.jobs.lift import PROTECTION, Lift, load_lift
+from hwflash.jobs.protect_journal import of_chip
 from hwflash.jobs.session import Session
 from hwflash.units import Range, merge_ranges, subtract_ranges
 
@@ -66,6 +69,13 @@ def lift_for(
         BusUnstable: two reads of the registers differ.
     """
     session = job.session
+    if not checked:
+        for change in of_chip(session, job.options.state):
+            job.reporter.warning(
+                f"`{change.kind}` stopped half way on this chip: `hwflash protect status` says "
+                "what it holds",
+                change=change.name,
+            )
     left = _left_lifted(job, record)
     own = record is not None and (record.folder / PROTECTION).exists()
     volatile_locks = session.chip.protection.style is ProtectionStyle.SST26
@@ -83,6 +93,7 @@ def lift_for(
             return None
         return replace(left, during=now)  # nothing to lift, something to put back
     require_open(session, now)
+    _require_liftable(now, aligned)
     wanted = subtract_ranges(ranges_of(session.chip, before), aligned)
     during = choose(session.chip, before, wanted).less
     if during is None:
@@ -91,6 +102,30 @@ def lift_for(
         kept = ", ".join(map(str, ranges_of(session.chip, during))) or "nothing"
         job.reporter.info(f"the chip's protection is in the way; during the write {kept} is locked")
     return Lift(before, during, range_mask(session), session.chip.status.volatile_enable)
+
+
+def _require_liftable(now: Locks, places: Sequence[Range]) -> None:
+    """Refuse what a lift cannot undo for a while and put back exactly.
+
+    Raises:
+        ChipProtected: non-volatile bits of sectors are in the way (``protection.persistent``), or
+            volatile ones that cannot be changed before the supply was off (``protection.held``).
+    """
+    if now.sectors is None:
+        return
+    lasting = overlapping(now.sectors.persistent, places)
+    if lasting:
+        raise ChipProtected(
+            f"{', '.join(map(str, lasting[:4]))} is locked by non-volatile bits, which only can be "
+            "cleared for the whole chip at once",
+            code="protection.persistent",
+            ranges=[{"address": item.address, "length": item.length} for item in lasting],
+        )
+    stuck = [
+        sector for sector in overlapping(now.sectors.held, places) if sector in now.sectors.dynamic
+    ]
+    if stuck:
+        raise held(stuck)
 
 
 def require_told(session: Session) -> None:
@@ -125,7 +160,7 @@ def require_open(session: Session, now: Locks) -> None:
             (``protection.register-locked``); or WPSEL is set.
     """
     security = ProtectionAccess(session.flash).security()
-    state = locked(session.chip, now.registers, now.bpr, now.individual, security)
+    state = locked(session.chip, now.registers, now.bpr, now.individual, security, now.sectors)
     if not state.known:
         raise ChipProtected(state.summary, code="protection.individual", summary=state.summary)
     if state.register_lock in (RegisterLock.POWER_CYCLE, RegisterLock.PERMANENT):
@@ -160,7 +195,7 @@ def lifted(job: Job, journal: Journal) -> Generator[None]:
     access = ProtectionAccess(job.session.flash)
     journal.lift()
     try:
-        access.apply(lift.during, lift.allow, volatile=lift.volatile)
+        lift = _lift_now(job, journal, access, lift)
         yield
     except BaseException:
         # What went wrong first says whether the chip was touched; a programmer that is lost
@@ -169,6 +204,30 @@ def lifted(job: Job, journal: Journal) -> Generator[None]:
             _put_back(job, journal, access, lift)
         raise
     _put_back(job, journal, access, lift)
+
+
+def _lift_now(job: Job, journal: Journal, access: ProtectionAccess, lift: Lift) -> Lift:
+    """Lift, by lasting register writes where the chip does not take volatile ones (50h).
+
+    Returns:
+        How it was lifted. The folder says the same before a lasting write is sent: a power cut
+        does not bring that protection back.
+    """
+    try:
+        access.apply(lift.during, lift.allow, volatile=lift.volatile)
+        return lift
+    except ChipProtected as exc:
+        if exc.code != VOLATILE_REFUSED or not job.session.chip.status.lasting_instead:
+            raise
+    job.reporter.warning(
+        "the chip does not take volatile register writes (50h); its protection is lifted by "
+        "lasting ones, which a power cut does not undo",
+        code=VOLATILE_REFUSED,
+    )
+    lasting = replace(lift, volatile=False)
+    journal.keep(PROTECTION, lasting.dump())
+    access.apply(lasting.during, lasting.allow)
+    return lasting
 
 
 def _put_back(job: Job, journal: Journal, access: ProtectionAccess, lift: Lift) -> None:

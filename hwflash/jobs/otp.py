@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hwflash.chip.model import OtpArea
+from hwflash.chip.model import OtpAccess, OtpArea
 from hwflash.chip.protection_choice import Locks
 from hwflash.chip.registers import masks
 from hwflash.errors import (
@@ -95,7 +95,7 @@ def read_registers(session: Session) -> tuple[Register, ...]:
             f"no security registers of {chip.part} are known", code="otp.none", part=chip.part
         )
     for twin in session.identity.resolved.twins:
-        if twin.otp != chip.otp:
+        if (twin.otp, twin.otp_access) != (chip.otp, chip.otp_access):
             raise ChipUnsupported(
                 f"the chip is a {chip.part} or a {twin.part}, which have other security registers",
                 code="otp.twins",
@@ -108,7 +108,7 @@ def read_registers(session: Session) -> tuple[Register, ...]:
             number,
             area,
             access.read(area),
-            area.lock is not None and bool(registers[area.lock.register] >> area.lock.bit & 1),
+            access.locked(area, registers),
         )
         for number, area in enumerate(chip.otp, 1)
     )
@@ -121,7 +121,8 @@ def write_register(
 
     Raises:
         UsageError: no such register, or the bytes do not fit (``usage.otp``).
-        ChipProtected: it is locked (``otp.locked``).
+        ChipProtected: it is locked (``otp.locked``), or bits would have to be set where none can
+            be set again (``otp.one-time``).
         Interrupted: not confirmed, nothing changed.
         ChipStateUnknown: it failed half way, or reads other than written.
     """
@@ -138,10 +139,20 @@ def write_register(
         raise ChipProtected(f"security register {number} is locked for ever", code="otp.locked")
     new = old.data[:at] + data + old.data[at + len(data) :]
     after = Register(number, old.area, new, locked=False)
+    erases = any(b & ~a & 0xFF for a, b in zip(old.data, new, strict=True))
+    once = not SecurityAccess(session.flash).erasable
+    if erases and once:
+        raise ChipProtected(
+            f"security register {number} of {session.chip.part} can be programmed once only, and "
+            "bits that are 0 there would have to be 1",
+            code="otp.one-time",
+            number=number,
+        )
     if new == old.data or options.dry_run:
         return OtpResult(after, executed=False)
-    erases = any(b & ~a & 0xFF for a, b in zip(old.data, new, strict=True))
-    words = f"security register {number} will be {'erased and ' if erases else ''}written"
+    words = f"security register {number} will be {'erased and ' if erases else ''}written" + (
+        "; what is written there can NEVER be erased" if once else ""
+    )
     if options.confirm is not None and not options.confirm(words):
         raise Interrupted("not confirmed", code="interrupted.declined")
     backup = _back_up(session, old, options.state)
@@ -184,8 +195,8 @@ def lock_register(
     """
     session.require_writable()
     found = _register(session, number)
-    bit = found.area.lock
-    if bit is None:
+    bit, own = found.area.lock, session.chip.otp_access is not OtpAccess.SECURITY
+    if bit is None and not own:
         raise ChipUnsupported(
             f"how security register {number} of {session.chip.part} is locked is not known",
             code="otp.no-lock",
@@ -194,19 +205,16 @@ def lock_register(
     after = Register(number, found.area, found.data, locked=True)
     if found.locked or options.dry_run:
         return OtpResult(after, executed=False)
-    require_told(session)
-    access = ProtectionAccess(session.flash)
-    now = access.read()
-    require_open(session, now)
+    if not own:
+        require_told(session)
+        require_open(session, ProtectionAccess(session.flash).read())
     if options.confirm is not None and not options.confirm(
         f"security register {number} of {session.chip.part} can NEVER be changed again"
     ):
         raise Interrupted("not confirmed", code="interrupted.declined")
-    mask = masks([bit])
-    wanted = {n: value | mask.get(n, 0) for n, value in now.registers.items()}
     began = time.time()
     try:
-        access.apply(Locks(wanted), mask)
+        _lock(session, found.area)
     except ChipProtected:
         _tell(session, options, began, "failed", number, reporter)
         raise
@@ -218,6 +226,26 @@ def lock_register(
             f"locking security register {number} stopped half way: {exc}", cause=exc.code
         ) from exc
     return OtpResult(after, True, entry=_tell(session, options, began, "ok", number, reporter))
+
+
+def _lock(session: Session, area: OtpArea) -> None:
+    """Lock an area, and prove it.
+
+    Raises:
+        ChipProtected: the chip does not take it, and is as it was.
+    """
+    access = ProtectionAccess(session.flash)
+    registers = access.registers()
+    if area.lock is not None:
+        mask = masks([area.lock])
+        access.apply(Locks({n: value | mask.get(n, 0) for n, value in registers.items()}), mask)
+        return
+    own = SecurityAccess(session.flash)
+    own.lock(area)
+    if not own.locked(area, registers):
+        raise ChipProtected(
+            f"the chip did not lock its area at 0x{area.address:X}", code="protection.refused"
+        )
 
 
 def _register(session: Session, number: int) -> Register:

@@ -6,26 +6,17 @@ cannot do is refused with what it can; what cannot be undone wants more than a y
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from hwflash.chip.model import Chip, ProtectionStyle, RegisterBit
 from hwflash.chip.protection_choice import Locks, choose, ranges_of
 from hwflash.chip.registers import masks
-from hwflash.errors import (
-    ChipError,
-    ChipProtected,
-    ChipStateUnknown,
-    ChipUnsupported,
-    HwflashError,
-    Interrupted,
-    UsageError,
-)
+from hwflash.errors import ChipProtected, UsageError
 from hwflash.flash.protection import ProtectionAccess
+from hwflash.flash.sector_locks import frozen
 from hwflash.jobs.lifting import (
     forget_lifted,
     pending,
@@ -33,8 +24,9 @@ from hwflash.jobs.lifting import (
     require_open,
     require_told,
 )
-from hwflash.jobs.protect_status import told_by
-from hwflash.jobs.remember import Facts, chip_entry, record
+from hwflash.jobs.protect_change import Proposal, Protected, ProtectOptions, carry_out
+from hwflash.jobs.protect_journal import close, of_chip
+from hwflash.jobs.protect_status import said_of
 from hwflash.jobs.session import Session
 from hwflash.progress import Reporter
 from hwflash.units import Range, merge_ranges, subtract_ranges
@@ -49,69 +41,6 @@ class LockMode(StrEnum):
     PERMANENT = "permanent"
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A change of the protection that is to be decided on.
-
-    Attributes:
-        part: name of the chip.
-        before: as it is.
-        after: as it would be.
-        locked_before: the bytes locked now.
-        locked_after: the bytes locked then.
-        exact: it is exactly what was asked for.
-        for_ever: it cannot be undone.
-        words: what it does, for people.
-    """
-
-    part: str
-    before: Locks
-    after: Locks
-    locked_before: tuple[Range, ...]
-    locked_after: tuple[Range, ...]
-    exact: bool
-    for_ever: bool
-    words: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProtectOptions:
-    """How to change a protection.
-
-    Attributes:
-        state: the state directory.
-        volatile: until the supply goes away.
-        nearest: take the nearest setting where the very one cannot be had.
-        one_time: a bit that can be set once may be set.
-        dry_run: stop before anything is sent.
-        confirm: asked before anything is sent; False stops.
-        kind: what the history calls it.
-    """
-
-    state: Path
-    volatile: bool = False
-    nearest: bool = False
-    one_time: bool = False
-    dry_run: bool = False
-    confirm: Callable[[Proposal], bool] | None = None
-    kind: str = "protect set"
-
-
-@dataclass(frozen=True, slots=True)
-class Protected:
-    """What a change of the protection did.
-
-    Attributes:
-        proposal: what was decided on.
-        executed: False after a dry run, and when the chip was so already.
-        entry: its number in the history; None when it is not there.
-    """
-
-    proposal: Proposal
-    executed: bool
-    entry: int | None = None
-
-
 def set_protection(
     session: Session, wanted: Sequence[Range], options: ProtectOptions, reporter: Reporter
 ) -> Protected:
@@ -119,22 +48,37 @@ def set_protection(
 
     Raises:
         UsageError: the chip cannot lock exactly these (``usage.protect-range``).
-        ChipProtected: its registers are locked.
+        ChipProtected: its registers are locked, or non-volatile bits lock sectors outside of
+            these (``protection.persistent``).
         ChipUnsupported: its protection is not known for certain.
         Interrupted: not confirmed, nothing changed.
         ChipStateUnknown: it failed half way.
     """
-    access, now = _begin(session)
+    access, now = begin(session)
     target = merge_ranges(list(wanted))
     _require_inside(session.chip, target)
+    left = subtract_ranges(now.sectors.persistent, target) if now.sectors is not None else []
+    if left:
+        raise ChipProtected(
+            f"{_text(left)} of {session.chip.part} is locked by non-volatile bits of sectors",
+            code="protection.persistent",
+            ranges=[{"address": item.address, "length": item.length} for item in left],
+        )
     return _decide(session, access, now, target, "more", options, reporter)
 
 
 def clear_protection(
     session: Session, freed: Sequence[Range] | None, options: ProtectOptions, reporter: Reporter
 ) -> Protected:
-    """Unlock some bytes, or all; as `set_protection`."""
-    access, now = _begin(session)
+    """Unlock some bytes, or all; as `set_protection`.
+
+    Non-volatile bits of sectors are cleared, too: all of the chip are erased, and those that are
+    to stay set again.
+
+    Raises:
+        ChipProtected: also where these cannot be changed now (``protection.frozen``).
+    """
+    access, now = begin(session)
     _require_inside(session.chip, freed or ())
     target = [] if freed is None else subtract_ranges(ranges_of(session.chip, now), freed)
     return _decide(session, access, now, target, "less", options, reporter)
@@ -148,11 +92,12 @@ def lock_registers(
     Raises:
         UsageError: the chip has no such lock (``usage.protect-lock``).
         ChipProtected: its registers are locked already, by more than the WP# pin; or a write
-            lifted the protection and did not put it back (``protection.lifted``).
+            lifted the protection and did not put it back (``protection.lifted``), or an
+            earlier change stopped half way (``protection.unfinished``).
         Interrupted: not confirmed, nothing changed.
         ChipStateUnknown: it failed half way.
     """
-    access, now = _begin(session)
+    access, now = begin(session)
     if mode is not LockMode.NONE:
         _require_put_back(session, options.state)
     chip, srp = session.chip, session.chip.protection.srp
@@ -177,15 +122,15 @@ def lock_registers(
     proposal = Proposal(
         part=chip.part,
         before=now,
-        after=Locks(registers, now.bpr, now.individual),
+        after=replace(now, registers=registers),
         locked_before=places,
         locked_after=places,
         exact=True,
         for_ever=mode is LockMode.PERMANENT,
         words=_LOCK_WORDS[mode].format(part=chip.part),
     )
-    change = access.lock_down if down else None
-    return _carry_out(session, access, proposal, allow, options, reporter, change)
+    send = (lambda: _lock_down(access)) if down else None
+    return carry_out(session, access, proposal, allow, options, reporter, send)
 
 
 # --- inside ---------------------------------------------------------------------------------
@@ -198,7 +143,8 @@ _LOCK_WORDS: Mapping[LockMode, str] = {
 }
 
 
-def _begin(session: Session) -> tuple[ProtectionAccess, Locks]:
+def begin(session: Session) -> tuple[ProtectionAccess, Locks]:
+    """What a change of the protection begins with: all that can refuse it, and how it is now."""
     session.require_writable()
     require_told(session)
     access = ProtectionAccess(session.flash)
@@ -208,7 +154,7 @@ def _begin(session: Session) -> tuple[ProtectionAccess, Locks]:
 
 
 def _require_put_back(session: Session, state: Path) -> None:
-    """Refuse to lock a protection that an unfinished write lifted: it could not come back."""
+    """Refuse to lock a protection that an unfinished write lifted, or a change left half way."""
     left = [record.name for record in pending(session, state) if record.unique_id is not None]
     if left:
         raise ChipProtected(
@@ -216,6 +162,13 @@ def _require_put_back(session: Session, state: Path) -> None:
             "locked is the lifted one",
             code="protection.lifted",
             unfinished=left,
+        )
+    stopped = [change.name for change in of_chip(session, state)]
+    if stopped:
+        raise ChipProtected(
+            f"{stopped[0]} stopped half way, and what would be locked is what it left",
+            code="protection.unfinished",
+            changes=stopped,
         )
 
 
@@ -241,7 +194,8 @@ def _decide(
     reporter: Reporter,
 ) -> Protected:
     chip = session.chip
-    found = choose(chip, now, target, one_time=options.one_time)
+    clears = side == "less"
+    found = choose(chip, now, target, one_time=options.one_time, persistent=clears)
     near = found.more if side == "more" else found.less
     after = found.exact or (near if options.nearest else None)
     if after is None:
@@ -264,6 +218,8 @@ def _decide(
         if places
         else f"nothing of {chip.part} will be locked any more"
     )
+    if now.sectors is not None and now.sectors.frozen and _said_of_sectors(now, after):
+        raise frozen(now.sectors)
     proposal = Proposal(
         part=chip.part,
         before=now,
@@ -272,94 +228,39 @@ def _decide(
         locked_after=places,
         exact=found.exact is not None,
         for_ever=burns,
-        words=words + ("; TB is a bit that can NEVER be cleared again" if burns else ""),
+        words=words
+        + _said_of_sectors(now, after)
+        + ("; TB is a bit that can NEVER be cleared again" if burns else ""),
     )
     mask = range_mask(session, one_time=options.one_time)
-    done = _carry_out(session, access, proposal, mask, options, reporter)
+    left = of_chip(session, options.state)
+    for change in left:
+        reporter.warning(said_of(session.chip, change, now), change=change.name)
+    done = carry_out(session, access, proposal, mask, options, reporter, persistent=clears)
     if not options.dry_run:  # which range is to be locked was said anew
         forget_lifted(session, options.state)
+        for change in left:
+            close(change, reporter)
     return done
 
 
-def _carry_out(
-    session: Session,
-    access: ProtectionAccess,
-    proposal: Proposal,
-    allow: Mapping[int, int],
-    options: ProtectOptions,
-    reporter: Reporter,
-    change: Callable[[], None] | None = None,
-) -> Protected:
-    if options.volatile and not session.chip.status.volatile_enable:
-        raise ChipUnsupported(
-            f"{session.chip.part} has no volatile register writes",
-            code="protection.no-volatile",
-            part=session.chip.part,
-        )
-    if options.volatile and proposal.for_ever:
-        raise UsageError("what cannot be undone cannot be volatile", code="usage.protect-volatile")
-    nothing = proposal.before == proposal.after and change is None
-    if options.dry_run or nothing:
-        return Protected(proposal, executed=False)
-    if options.confirm is not None and not options.confirm(proposal):
-        raise Interrupted("not confirmed", code="interrupted.declined")
-    story = _Story(session, options, proposal, reporter)
-    try:
-        if change is not None:
-            change()
-            _require_lock_down(access)
-        else:
-            access.apply(proposal.after, allow, volatile=options.volatile)
-    except ChipProtected as exc:
-        story.tell("failed", exc)
-        raise
-    except ChipStateUnknown as exc:
-        story.tell("unknown", exc)
-        raise
-    except HwflashError as exc:
-        story.tell("unknown", exc)
-        raise ChipStateUnknown(
-            f"changing the protection stopped half way: {exc}",
-            cause=exc.code,
-            before=told_by(session.chip, proposal.before),
-            wanted=told_by(session.chip, proposal.after),
-        ) from exc
-    return Protected(proposal, executed=True, entry=story.tell("ok"))
+def _said_of_sectors(now: Locks, after: Locks) -> str:
+    if now.sectors is None or after.sectors is None:
+        return ""
+    if now.sectors.persistent == after.sectors.persistent:
+        return ""
+    kept = len(after.sectors.persistent)
+    return "; the non-volatile lock bits of all sectors will be erased" + (
+        f" and {kept} of them set again" if kept else ""
+    )
 
 
-def _require_lock_down(access: ProtectionAccess) -> None:
+def _lock_down(access: ProtectionAccess) -> None:
+    access.lock_down()
     if not access.registers()[1] & 0x10:
         raise ChipProtected(
             "the chip did not lock its block-protection register", code="protection.refused"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Story:
-    """What the history is told of a change."""
-
-    session: Session
-    options: ProtectOptions
-    proposal: Proposal
-    reporter: Reporter
-    began: float = field(default_factory=time.time)
-
-    def tell(self, outcome: str, error: HwflashError | None = None) -> int | None:
-        chip = self.session.chip
-        details: dict[str, Any] = {
-            "before": told_by(chip, self.proposal.before),
-            "after": told_by(chip, self.proposal.after),
-            "volatile": self.options.volatile,
-        }
-        unique_id = None
-        if error is None or not isinstance(error, ChipError | ChipStateUnknown):
-            try:
-                unique_id = self.session.unique_id()
-            except HwflashError:
-                unique_id = None  # the bus is gone
-        facts = Facts(self.options.kind, 0, unique_id=unique_id, details=details)
-        entry = chip_entry(self.session, facts, outcome, self.began)
-        return record(self.options.state, entry, self.reporter)
 
 
 def _with(

@@ -186,11 +186,16 @@ class Session:
         return self._protection(self.chip, self.flash.registers(), self.flash.block_protection())
 
     def _protection(
-        self, chip: Chip, registers: dict[int, int], bpr: bytes | None = None
+        self,
+        chip: Chip,
+        registers: dict[int, int],
+        bpr: bytes | None = None,
+        places: list[Range] | None = None,
     ) -> ProtectionState:
-        """What registers lock, with the locks that registers do not tell."""
+        """What registers lock, with the locks that registers do not tell (of some places)."""
         access = ProtectionAccess(self.flash)
-        state = locked(chip, registers, bpr, security=access.security())
+        sectors = access.sectors(places)
+        state = locked(chip, registers, bpr, security=access.security(), sectors=sectors)
         if state.individual and chip.protection.wps is not None:
             return locked(chip, registers, individual=access.read().individual)
         return state
@@ -248,7 +253,7 @@ class Session:
         if self.flash.block_protection() is not None:
             return
         for chip in (self.chip, *self.identity.resolved.twins):
-            state = self._protection(chip, self.flash.registers(chip))
+            state = self._protection(chip, self.flash.registers(chip), places=changed)
             hit = [span for span in state.ranges if any(span.overlaps(item) for item in changed)]
             if not hit:
                 continue
@@ -328,6 +333,8 @@ def _override(request: Request) -> Chip | None:
 
 
 def _report(identity: Identity, reporter: Reporter) -> None:
+    if identity.woken:
+        reporter.info("the chip was in deep power-down and was woken (ABh)")
     known = identity.chip.jedec_id
     if not identity.extended_id.startswith(known[: len(identity.extended_id)]):
         reporter.warning(

@@ -10,11 +10,15 @@ Limits: no dual and quad transfers (an FT232H has none); HOLD# works whatever th
 
 from __future__ import annotations
 
+from typing import Final
+
 from hwflash.chip.model import Chip
 from hwflash.sim.die_core import DieCore, Now, Stream
 from hwflash.sim.die_table import Command, build_table
 from hwflash.sim.die_timing import Timing
 from hwflash.sim.faults import NO_FAULTS, Faults
+
+_LEAVE: Final = 0xFF  # mode bits that end a continuous read
 
 
 class NorDie(DieCore):
@@ -146,6 +150,9 @@ class NorDie(DieCore):
     def _begin(self) -> None:
         """The opcode is known: find the command, unless the chip does not listen."""
         opcode = self._received[0]
+        if self.continuous:
+            self.continuous = opcode != _LEAVE
+            return
         command = self._table.get(opcode)
         armed, self.reset_enabled = self.reset_enabled, False
         if command is None or self.clock.now() < self.ignore_until:

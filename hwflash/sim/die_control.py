@@ -1,6 +1,6 @@
 """Commands of the simulated die on address modes, block locks, power, reset and suspension.
 
-Ref: W25Q256JV Rev. G chapter 8; N25Q256A Rev. U (B7h after 06h); S25FL128S Rev. M (16h, 17h);
+Ref: W25Q256JV Rev. G chapter 8; N25Q256A Rev. U (B7h after 06h); S25FL128S Rev. M (16h, 17h, F0h);
 SST26VF064B DS20005119 (72h, 42h, 8Dh, 98h).
 """
 
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from hwflash.chip import opcodes as op
-from hwflash.chip.model import Chip, EnterFourByte
+from hwflash.chip.model import Chip, EnterFourByte, FailFlags
 from hwflash.sim.die_command import MODE, Command, cycle
 from hwflash.sim.die_core import DieCore
 
@@ -88,12 +88,17 @@ class ControlCommands:
             locks.bpr_locked = True
             die.wel = False
 
+        def lock_for_ever(_address: int, data: bytes) -> None:
+            locks.lock_down_blocks(data)
+            die.wel = False
+
         if locks.has_bpr:
             table[op.READ_BLOCK_PROTECTION] = Command(lambda _: cycle(locks.bpr))
             table[op.WRITE_BLOCK_PROTECTION] = Command(
                 act=write_bpr, least=1, most=None, needs_wel=True
             )
             table[0x8D] = Command(act=lock_down, needs_wel=True)
+            table[0xE8] = Command(act=lock_for_ever, least=1, most=None, needs_wel=True)
         elif self._chip.protection.wps is not None:
             table[0x7E] = Command(act=lock, needs_wel=True)
             for opcode, value in ((0x36, True), (0x39, False)):
@@ -125,5 +130,7 @@ class ControlCommands:
         if self._chip.soft_reset:
             table[op.ENABLE_RESET] = Command(act=enable_reset, while_busy=True)
             table[op.RESET] = Command(act=reset, while_busy=True)
+        elif self._chip.fail_flags is FailFlags.SPANSION_SR1:
+            table[0xF0] = Command(act=lambda _address, _data: die.reset(), while_busy=True)
         table[op.SUSPEND] = Command(act=lambda _address, _data: die.suspend(), while_busy=True)
         table[op.RESUME] = Command(act=lambda _address, _data: die.resume())

@@ -16,6 +16,7 @@ from hwflash.sim.die_array import Change, FlashArray
 from hwflash.sim.die_locks import Locks
 from hwflash.sim.die_otp import SecurityRegisters
 from hwflash.sim.die_registers import RegisterChange, Registers
+from hwflash.sim.die_sectors import LockBitChange
 from hwflash.sim.die_timing import BusyTimes, Timing
 from hwflash.sim.faults import Faults
 
@@ -39,7 +40,7 @@ class Now(Protocol):
 class Operation:
     """Something the die is busy with, or was when it was suspended."""
 
-    change: Change | RegisterChange
+    change: Change | RegisterChange | LockBitChange
     kind: str
     end: float
     suspendable: bool
@@ -57,7 +58,9 @@ class DieCore:
         four_byte: the 4-byte mode is on.
         extended, bank: the extended address register, the bank register.
         deep: in deep power-down.
+        continuous: in a continuous read: what comes is an address, until FFh ends it.
         reset_enabled, reset_armed: 66h was sent; it was the command before this one.
+        faults: what is broken.
         operation, suspended: what goes on, and what was suspended.
         program_failed, erase_failed, protection_failed: fail flags.
         error_hold: a failure keeps the chip busy until 30h.
@@ -99,7 +102,7 @@ class DieCore:
         self.operation: Operation | None = None
         self.suspended: Operation | None = None
         self.reset_armed = False
-        self._faults = faults
+        self.faults = faults
         self._stuck_busy = False
         self._always_four_byte = False
         self._suspending_until = 0.0
@@ -156,6 +159,15 @@ class DieCore:
         """Take up the non-volatile state that was just loaded from outside."""
         self._clear()
 
+    def found(self, state: str) -> None:
+        """Be in the state a programmer finds: ``asleep``, ``busy``, ``reading`` or ""."""
+        self.deep, self.continuous = state == "asleep", state == "reading"
+        if state == "busy":
+            region = self.chip.erase[0]
+            kind = region.types[-1]
+            change = self.array.erase(region.start, min(kind.size, region.length))
+            self.start(change, "erase", kind.time, suspendable=True)
+
     def _abort(self) -> None:
         self.busy()
         for operation in (self.operation, self.suspended):
@@ -167,6 +179,7 @@ class DieCore:
         self.status.power_up()
         self.locks.power_up()
         self.wel = self.volatile_enabled = self.deep = self.reset_enabled = False
+        self.continuous = self.otp.entered = False
         self.program_failed = self.erase_failed = self.protection_failed = False
         self.error_hold = self._stuck_busy = self.flag_unread = False
         self.operation = self.suspended = None
@@ -186,7 +199,12 @@ class DieCore:
         return self.error_hold
 
     def start(
-        self, change: Change | RegisterChange, kind: str, time: Duration, *, suspendable: bool
+        self,
+        change: Change | RegisterChange | LockBitChange,
+        kind: str,
+        time: Duration,
+        *,
+        suspendable: bool,
     ) -> None:
         """Begin a primitive: ``program``, ``erase`` or ``status``."""
         if self.flag_unread:  # the data sheet wants 70h to be read first: not carried out
@@ -201,12 +219,12 @@ class DieCore:
             self.powered = self.selected = False
             self.on_power_cut()
             return
-        failed = self.primitives == self._faults.fail
+        failed = self.primitives == self.faults.fail
         if failed:
             change.tear(self.random)
         else:
             change.commit()
-        if self.primitives == self._faults.never_ready:
+        if self.primitives == self.faults.never_ready:
             self._stuck_busy = True
         seconds = inf if self._stuck_busy else self.times.draw(time, page=kind == "program")
         self.operation = Operation(change, kind, self.clock.now() + seconds, suspendable, failed)

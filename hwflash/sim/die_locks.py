@@ -1,7 +1,7 @@
 """Which bytes the simulated die refuses to program and erase.
 
 Ref: W25Q128JV Rev. F §7.1 and §8.2.41-45 (WPS, individual block locks 36h, 39h, 3Dh, 7Eh, 98h);
-SST26VF064B DS20005119 §4.5, table 5-6 (block-protection register 72h, 42h, 98h, 8Dh).
+SST26VF064B DS20005119 §4.5, table 5-6 (block-protection register 72h, 42h, 98h, 8Dh; E8h).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Final
 from hwflash.chip.model import Chip, ProtectionStyle
 from hwflash.chip.protection import locked, sst26_bpr_length
 from hwflash.sim.die_registers import Registers
+from hwflash.sim.die_sectors import LockBits
 from hwflash.units import KIB, Range
 
 _SECTOR: Final = 4 * KIB
@@ -23,6 +24,8 @@ class Locks:
     Attributes:
         bpr: the block-protection register of an SST26, b"" for other chips.
         bpr_locked: 8Dh made that register read only until the next power-up.
+        locked_down: bits of that register which E8h locked for ever; no command tells them.
+        bits: the lock bits of single sectors.
     """
 
     def __init__(self, chip: Chip, registers: Registers) -> None:
@@ -34,6 +37,8 @@ class Locks:
         self._individual: set[int] = set()
         self.bpr = b""
         self.bpr_locked = False
+        self.bits = LockBits(chip)
+        self.locked_down = 0
         self.power_up()
 
     @property
@@ -50,6 +55,7 @@ class Locks:
         """Everything that is lockable by block is locked, as after power-up."""
         self._individual = set(self._units())
         self.bpr_locked = False
+        self.bits.power_up()
         if self.has_bpr:
             length = sst26_bpr_length(self._chip.size)
             # Write locks on; the read locks of the 8 KiB blocks (odd bits) off.
@@ -58,7 +64,17 @@ class Locks:
     def write_bpr(self, value: bytes) -> None:
         """Set the block-protection register, unless it is locked down or the wrong length."""
         if len(value) == len(self.bpr) and not self.bpr_locked:
-            self.bpr = bytes(value)
+            self.bpr = self._with_locked_down(bytes(value))
+
+    def lock_down_blocks(self, value: bytes) -> None:
+        """E8h: blocks are write-locked for ever; read locks (odd bits of the 8 KiB) are not."""
+        if len(value) == len(self.bpr):
+            length = len(self.bpr)
+            self.locked_down |= int.from_bytes(value) & ~(0xAAAA << 8 * (length - 2))
+            self.bpr = self._with_locked_down(self.bpr)
+
+    def _with_locked_down(self, value: bytes) -> bytes:
+        return (int.from_bytes(value) | self.locked_down).to_bytes(len(value))
 
     def unlock_all(self) -> None:
         """98h: every block may be written."""
@@ -66,7 +82,7 @@ class Locks:
         if self.has_bpr and not self.bpr_locked:
             # Read locks (odd bits of the first two bytes) are not touched by 98h.
             first = int.from_bytes(self.bpr[:2]) & 0xAAAA
-            self.bpr = first.to_bytes(2) + bytes(len(self.bpr) - 2)
+            self.bpr = self._with_locked_down(first.to_bytes(2) + bytes(len(self.bpr) - 2))
 
     def lock_all(self) -> None:
         """7Eh: every individual lock is set."""
@@ -83,6 +99,10 @@ class Locks:
 
     def refuses(self, address: int, length: int) -> bool:
         """Whether a program or erase of the range is refused."""
+        if self.bits.refuses(address, length):
+            return True
+        if self.bits.exclusive:
+            return False
         if self.individual:
             units = self._individual
             step = range(address, address + length, _SECTOR)
@@ -100,6 +120,8 @@ class Locks:
 
     def any(self) -> bool:
         """Whether anything is locked, which makes a chip erase impossible."""
+        if self.bits.any() or self.bits.exclusive:
+            return self.bits.any()
         return bool(self._individual) if self.individual else bool(self._ranges())
 
     def _ranges(self) -> tuple[Range, ...]:

@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 from hwflash.chip import opcodes as op
-from hwflash.chip.model import Chip
+from hwflash.chip.model import Chip, OtpAccess
 from hwflash.sim.die_command import MODE, Command, cycle, padded
 from hwflash.sim.die_core import DieCore, Stream
 
@@ -49,7 +49,7 @@ class ReadCommands:
         if sfdp is not None:
             stream = partial(padded, sfdp)
             table[op.READ_SFDP] = Command(stream, address=3, dummy=1, memory=False)
-        if self._chip.otp and not self._die.locks.has_bpr:
+        if self._chip.otp and self._die.otp.access is OtpAccess.SECURITY:
             stream = self._read_otp
             table[op.READ_SECURITY] = Command(stream, address=MODE, dummy=1, memory=False)
 

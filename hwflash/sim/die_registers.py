@@ -17,7 +17,8 @@ WINBOND: Final = 0xEF
 
 _ADS: Final = 0x01  # register 3: the current address mode, read only
 _ADP: Final = 0x02  # register 3: the address mode after power-up
-_SUS: Final = 0x80  # register 2: an operation is suspended, read only
+_GIGADEVICE: Final = 0xC8
+_READ_FUNCTION: Final = 0x48  # ISSI
 
 
 class Registers:
@@ -37,7 +38,7 @@ class Registers:
         self.numbers = tuple(sorted({1, *chip.status.read, *chip.status.write, *named}))
         self.stored = dict.fromkeys(self.numbers, 0)
         self.live = dict(self.stored)
-        self.has_suspend_bit = chip.status.read.get(2) == 0x35
+        self._suspend_bits = _suspend_bits(chip)
         self._has_address_mode = (
             chip.jedec_id[0] == WINBOND
             and 3 in self.numbers
@@ -83,23 +84,35 @@ class Registers:
             new[number] = merged & 0xFF
         return RegisterChange(self, new, dict(self.stored), dict(self.live), volatile)
 
-    def shown(self, number: int, *, four_byte: bool, suspended: bool) -> int:
+    def shown(self, number: int, *, four_byte: bool, suspended: str) -> int:
         """The value a read command answers, without WIP, WEL and error bits."""
         value = self.live[number]
         if number == 3 and self._has_address_mode:
             value = value & ~_ADS | (_ADS if four_byte else 0)
-        if number == 2 and self.has_suspend_bit:
-            value = value & ~_SUS | (_SUS if suspended else 0)
+        if number == 2 and suspended:
+            value |= self._suspend_bits.get(suspended, 0)
         return value
 
     def _writable(self, number: int) -> int:
         if number == 1:
             return 0x9C if self._chip.fail_flags is FailFlags.SPANSION_SR1 else 0xFC
-        if number == 2 and self.has_suspend_bit:
-            return 0x7B
+        if number == 2 and self._suspend_bits:
+            return 0xF3 if self._chip.status.read[2] == _READ_FUNCTION else 0x7B
         if number == 3 and self._has_address_mode:
             return 0xFE
         return 0xFF
+
+
+def _suspend_bits(chip: Chip) -> dict[str, int]:
+    """Read-only bits of register 2 that are up while a program or erase is suspended."""
+    opcode = chip.status.read.get(2)
+    if opcode == _READ_FUNCTION:  # PSUS, ESUS
+        return {"program": 0x04, "erase": 0x08}
+    if opcode != 0x35 or chip.fail_flags is FailFlags.SPANSION_SR1:
+        return {}
+    if chip.jedec_id[0] == _GIGADEVICE:
+        return {"program": 0x04, "erase": 0x80}
+    return {"program": 0x80, "erase": 0x80}
 
 
 @dataclass(slots=True)

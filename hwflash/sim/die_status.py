@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hwflash.chip import opcodes as op
-from hwflash.chip.model import Chip, FailFlags
+from hwflash.chip.model import Chip, FailFlags, OtpAccess
 from hwflash.sim.die_command import Command, same
 from hwflash.sim.die_core import DieCore
 
@@ -48,7 +48,7 @@ class StatusCommands:
         elif self._chip.status.volatile_enable:
 
             def enable_volatile(_address: int, _data: bytes) -> None:
-                die.volatile_enabled = True
+                die.volatile_enabled = not die.faults.volatile
 
             table[op.VOLATILE_WRITE_ENABLE] = Command(act=enable_volatile)
 
@@ -75,6 +75,9 @@ class StatusCommands:
         if self._chip.fail_flags in flags:
             opcode, value = flags[self._chip.fail_flags]
             table[opcode] = Command(partial(same, die.status_stream(value)), while_busy=True)
+        elif self._chip.otp_access is OtpAccess.MACRONIX:  # it has that register all the same
+            stream = die.status_stream(self._security_status)
+            table[op.READ_SECURITY_STATUS] = Command(partial(same, stream), while_busy=True)
         if self._chip.fail_flags is FailFlags.SPANSION_SR1:
             table[op.CLEAR_STATUS] = Command(act=self._clear_errors, while_busy=True)
 
@@ -84,7 +87,7 @@ class StatusCommands:
 
     def _register(self, number: int, busy: bool) -> int:
         die = self._die
-        suspended = die.suspended is not None
+        suspended = die.suspended.kind if die.suspended is not None else ""
         value = die.status.shown(number, four_byte=die.four_byte, suspended=suspended)
         if number == 1:
             value = value & 0xFC | (die.wel << 1) | busy
@@ -111,7 +114,14 @@ class StatusCommands:
         )
 
     def _security_status(self, _busy: bool) -> int:
-        return self._die.erase_failed << 6 | self._die.program_failed << 5
+        die = self._die
+        wpsel = die.locks.bits.wpsel
+        return (
+            wpsel << 7
+            | die.erase_failed << 6
+            | die.program_failed << 5
+            | die.otp.locked_down << 1  # LDSO
+        )
 
     def _write_registers(self, numbers: tuple[int, ...], _address: int, data: bytes) -> None:
         die = self._die

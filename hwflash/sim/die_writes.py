@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hwflash.chip import opcodes as op
-from hwflash.chip.model import Chip, Duration, EraseRegion, EraseType
+from hwflash.chip.model import Chip, Duration, EraseRegion, EraseType, OtpAccess
 from hwflash.sim.die_command import MODE, Command
 from hwflash.sim.die_core import DieCore
 
@@ -38,7 +38,7 @@ class WriteCommands:
         table[op.PAGE_PROGRAM] = page(MODE)
         if self._chip.addressing.opcodes:
             table[op.PAGE_PROGRAM_4BYTE] = page(4)
-        if self._chip.otp and not self._die.locks.has_bpr:
+        if self._chip.otp and self._die.otp.access is OtpAccess.SECURITY:
             table[op.PROGRAM_SECURITY] = Command(
                 act=self._program_otp, address=MODE, least=1, most=None,
                 needs_wel=True, memory=False,

@@ -28,6 +28,9 @@ A fault list is text: names and values, separated by commas.
 ``slow=P``                    this share of the page programs takes nearly the maximum time
 ``never_ready=N``             the chip stays busy for ever after its N-th primitive
 ``fail=N``                    the N-th primitive fails; chips that have a fail flag show it
+``volatile=ignored``          the chip does not take 50h, whatever its data sheet says
+``chip=asleep|busy|reading``  the chip is found in deep power-down, erasing its first block, or
+                              in a continuous read, which FFh ends
 ``access=denied|busy``        the USB device cannot be opened, or another program holds it
 ============================  ===================================================================
 
@@ -73,6 +76,8 @@ class Faults:
         slow: share of page programs that take nearly the maximum time.
         never_ready: number of the primitive that never ends, or None.
         fail: number of the primitive that fails, or None.
+        volatile: ``ignored`` or "".
+        chip: ``asleep``, ``busy``, ``reading`` or "".
         access: ``denied``, ``busy`` or "".
     """
 
@@ -99,6 +104,8 @@ class Faults:
     slow: float = 0.0
     never_ready: int | None = None
     fail: int | None = None
+    volatile: str = ""
+    chip: str = ""
     access: str = ""
 
     @classmethod
@@ -202,6 +209,8 @@ _READERS: Final[dict[str, Callable[[str], object]]] = {
     "slow": _share,
     "never_ready": _count,
     "fail": _count,
+    "volatile": _word("ignored"),
+    "chip": _word("asleep", "busy", "reading"),
     "access": _word("denied", "busy"),
 }
 

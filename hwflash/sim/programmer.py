@@ -96,6 +96,7 @@ class SimulatedProgrammer:
         )  # fmt: skip
         if image is not None:
             load_state(image, self._die)
+        self._die.found(faults.chip)
         other = None if second is None else NorDie(*second, time, seed=seed + 1)
         wires = CrossedWiring if crosses(faults) else Wiring
         self._engine = Mpsse(wires(self._die, pins, wp, faults, seed, other))

@@ -93,6 +93,9 @@ def save(image: Path, die: NorDie) -> None:
         "wear": die.wear,
         "otp": {str(address): cells.hex() for address, cells in die.otp.cells.items()},
         "power_cut": die.cut,
+        "lock_bits": die.locks.bits.dump(),
+        "otp_locked": die.otp.locked_down,
+        "locked_down": f"{die.locks.locked_down:x}",
     }
     try:
         _replace(image, die.content)
@@ -114,15 +117,20 @@ def _apply(state: Any, die: NorDie) -> None:
     wear = array("L", cast("list[int]", state["wear"]))
     if state["wear_block"] != die.array.wear_block or len(wear) != len(die.array.wear):
         raise ValueError("the wear counters are not those of the chip")
+    die.otp.locked_down = bool(state.get("otp_locked", False))
     otp = {int(place): bytearray.fromhex(text) for place, text in state["otp"].items()}
-    if {p: len(c) for p, c in otp.items()} != {p: len(c) for p, c in die.otp.cells.items()}:
+    # Areas that an older version did not know are blank.
+    if any(len(die.otp.cells.get(place, b"")) != len(cells) for place, cells in otp.items()):
         raise ValueError("the security registers are not those of the chip")
     cut = state["power_cut"]
     if cut is not None and not isinstance(cut, dict):
         raise ValueError("the power cut is not described")
+    if "lock_bits" in state:  # absent where an older version kept it
+        die.locks.bits.load(state["lock_bits"])
+    die.locks.locked_down = int(state.get("locked_down", "0"), 16)
     die.status.stored = registers
     die.array.wear = wear
-    die.otp.cells = otp
+    die.otp.cells = die.otp.cells | otp
     die.cut = cast("dict[str, object] | None", cut)
 
 

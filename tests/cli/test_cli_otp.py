@@ -114,3 +114,21 @@ def test_a_power_cut(bench: Bench, cut: int) -> None:
     assert Path(backup).read_bytes() == (b"old" * 20).ljust(256, b"\xff")
     run(bench, 0, "write", new, "--number", 1, "--yes")
     assert bytes.fromhex(run(bench, 0, "read")["registers"][0]["data"])[:60] == b"new" * 20
+
+
+def test_an_area_that_can_never_be_erased_wants_the_name(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "n25q032a")
+    serial = bench.file("serial.bin", b"SN-000042")
+    write = ("write", serial, "--number", 1)
+    assert run(bench, 2, *write)["error"]["code"] == "usage.confirm"
+    assert run(bench, 2, *write, "--yes")["error"]["code"] == "usage.confirm-text"
+    assert run(bench, 2, *write, "--confirm", "N25Q")["error"]["code"] == "usage.confirm-text"
+    assert run(bench, 0, "read")["registers"][0]["blank"]
+    assert run(bench, 0, *write, "--confirm", "N25Q032A")["executed"]
+    other = bench.file("other.bin", b"SN-000043")
+    error = run(bench, 5, "write", other, "--number", 1, "--confirm", "N25Q032A")["error"]
+    assert (error["code"], error["chip"]) == ("otp.one-time", "nothing was changed")
+    assert run(bench, 0, "lock", "--number", 1, "--confirm", "N25Q032A")["executed"]
+    register = run(bench, 0, "read")["registers"][0]
+    assert (register["locked"], register["size"]) == (True, 64)
+    assert bytes.fromhex(register["data"])[:9] == b"SN-000042"

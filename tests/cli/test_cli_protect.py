@@ -255,3 +255,70 @@ def test_variables_that_are_as_asked_for_put_an_old_protection_back(
     answer = bench.json(*same)
     assert (answer.code, answer.result["executed"]) == (0, False), answer.out
     assert stored(bench)[1] == 0x1C
+
+
+@pytest.mark.slow
+def test_a_change_that_was_cut_is_finished_or_taken_back(tmp_path: Path) -> None:
+    """CMP lies in a register of its own; the power goes away in the middle of its write."""
+    words = ("protect", "set", "0:1984K", "--yes")
+    for verb in ("resume", "restore"):
+        bench = Bench(tmp_path / verb, "w25q16jv")
+        bench.folder.mkdir()
+        bench.fill(b"\xff" * bench.size)
+        ok(bench, "probe")
+        error = bench.json(*words, "-p", bench.url(power_cut=2)).error
+        assert (error["code"], error["chip"]) == (
+            "chip.state-unknown", "the chip is in an unknown state",
+        )  # fmt: skip
+        name = error["context"]["change"]
+        assert f"protect resume {name}" in error["resume"]
+        found = ok(bench, "protect", "status").result["changes"]
+        assert [(item["name"], item["command"]) for item in found] == [(name, "protect set")]
+        text = bench.run("protect", "status", "-p", bench.url()).out
+        assert "stopped half way; the chip is " in text
+        assert "    wanted  0x000000-0x1EFFFF locked (" in text
+        assert f"hwflash protect restore {name}" in text
+        refused(bench, 5, "protection.unfinished", "protect", "lock", "wp-pin", "--yes")
+        assert ok(bench, "protect", verb, "--dry-run").result["dry_run"]
+        refused(bench, 2, "usage.confirm", "protect", verb)
+        refused(bench, 2, "usage.change", "protect", verb, "nonsense", "--yes")
+        ok(bench, "protect", verb, name, "--yes")
+        found = ok(bench, "protect", "status").result
+        assert found["changes"] == []
+        wanted = [{"address": 0, "length": 1984 * KIB}]
+        assert found["protection"]["locked"] == (wanted if verb == "resume" else [])
+        refused(bench, 2, "usage.change", "protect", verb, "--yes")
+
+
+def test_a_part_that_does_not_take_volatile_writes(bench: Bench) -> None:
+    ok(bench, "probe")
+    words = ("protect", "set", "0:1M", "--yes", "--volatile")
+    answer = bench.json(*words, "-p", bench.url(faults="volatile=ignored"))
+    assert (answer.code, answer.error["code"]) == (5, "protection.volatile-refused")
+    assert answer.error["chip"] == "nothing was changed"
+    assert ok(bench, "protect", "status").result["changes"] == []
+
+
+@pytest.mark.slow
+def test_non_volatile_locks_of_single_sectors(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "mt25ql128aba")
+    bench.fill(b"\xff" * bench.size)
+    ok(bench, "probe")
+    state = json.loads(bench.registers.read_text())
+    state["lock_bits"]["persistent"] = [0x10000, 0x20000]
+    bench.registers.write_text(json.dumps(state))
+    found = ok(bench, "protect", "status").result["protection"]
+    assert found["sources"] == [
+        {"by": "lock bit", "locked": [{"address": 0x10000, "length": 128 * KIB}], "lift": "command"}
+    ]
+    data = bench.file("x.bin", bytes(16))
+    for words in ((), ("--lift-protection",)):
+        code = "protection.persistent" if words else "chip.protected"
+        refused(bench, 5, code, "write", data, "--at", "0x10010", "--yes", *words)
+    answer = bench.run("protect", "clear", "0x10000:64K", "--dry-run", "-p", bench.url())
+    assert "lock bits of all sectors will be erased and 1 of them set again" in answer.out
+    ok(bench, "protect", "clear", "0x10000:64K", "--yes")
+    ok(bench, "write", data, "--at", "0x10010", "--yes")
+    assert ok(bench, "protect", "status").result["protection"]["locked"] == [
+        {"address": 0x20000, "length": 64 * KIB}
+    ]

@@ -128,6 +128,36 @@ def test_lifted_for_a_write_and_put_back(tmp_path: Path, name: str) -> None:
     rig.close()
 
 
+def test_a_lift_falls_back_to_lasting_writes(tmp_path: Path) -> None:
+    """50h does nothing: the job's folder says that it was lifted for good before it is."""
+    rig = rig_for("volatile", faults="volatile=ignored")
+    before, kept = locks(rig), stored(rig)
+    job, seen = job_for(rig, tmp_path), set[bool]()
+    job.notes.on_progress = lambda _: seen.update(
+        json.loads(path.read_text())["volatile"] for path in tmp_path.glob(f"jobs/*/{PROTECTION}")
+    )
+    result = job.write()
+    assert not isinstance(result, HwflashError), result
+    assert seen == {False}
+    assert job.content == job.after
+    assert (locks(rig), stored(rig)) == (before, kept)
+    assert any("does not take volatile" in text for text, _ in job.notes.warnings)
+    rig.close()
+
+
+def test_a_lift_does_not_fall_back_where_the_catalog_says_no(tmp_path: Path) -> None:
+    rig = rig_for("volatile", faults="volatile=ignored")
+    rig.chip = replace(rig.chip, status=replace(rig.chip.status, lasting_instead=False))
+    rig.flash.chip = rig.chip
+    before = locks(rig)
+    job = job_for(rig, tmp_path)
+    result = job.write()
+    assert isinstance(result, HwflashError)
+    assert locks(rig) == before
+    assert job.content == job.before
+    rig.close()
+
+
 @pytest.mark.parametrize("name", CHIPS)
 def test_a_dry_run_lifts_nothing(tmp_path: Path, name: str) -> None:
     rig = rig_for(name)

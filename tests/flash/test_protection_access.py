@@ -10,13 +10,20 @@ from support import DieBus, small_chip
 
 from hwflash.bus.spi import Transfer
 from hwflash.chip import catalog
-from hwflash.chip.model import Addressing, Chip, EnterFourByte, ProtectionStyle
+from hwflash.chip.model import (
+    Addressing,
+    Chip,
+    EnterFourByte,
+    ProtectionLayout,
+    ProtectionStyle,
+)
 from hwflash.chip.protection import lock_units
 from hwflash.chip.protection_choice import Locks, choose, protection_bits, settings
-from hwflash.chip.registers import masks, one_time_bits
+from hwflash.chip.registers import live_bits, masks, one_time_bits
 from hwflash.errors import BusUnstable, ChipProtected, ChipStateUnknown
 from hwflash.flash.nor import NorFlash
 from hwflash.flash.protection import ProtectionAccess
+from hwflash.sim.faults import Faults
 from hwflash.units import KIB, Range
 
 SIZE = 1024 * KIB
@@ -59,8 +66,7 @@ def open_registers(chip: Chip, seed: str) -> dict[int, int]:
         & ~closed.get(number, 0)
         & ~wps.get(number, 0)
         & ~(unknown[number] & ~tb.get(number, 0))
-        & ~(0x03 if number == 1 else 0x80 if number == 2 and chip.status.read[2] == 0x35 else 0)
-        & ~(0x60 if number == 1 and chip.fail_flags.value == "spansion-sr1" else 0)
+        & ~live_bits(chip).get(number, 0)
         for number in chip.status.read
     }
 
@@ -214,3 +220,93 @@ def test_individual_locks(size: int) -> None:
     assert near.less is not None
     assert Range(64 * KIB, 64 * KIB) in (near.more.individual or ())
     assert near.less.individual == tuple(Range(a, 4096) for a in range(4096, 65536, 4096))
+
+
+@pytest.mark.parametrize(
+    ("part", "opcode", "mask"),
+    [
+        ("S25FL128S", 0x05, 0x63),  # P_ERR, E_ERR, WEL, WIP
+        ("W25Q128JV", 0x35, 0x80),  # SUS
+        ("GD25Q128E", 0x35, 0x84),  # SUS1, SUS2
+        ("IS25LP064A", 0x48, 0x0C),  # ESUS, PSUS
+    ],
+)
+def test_bits_that_come_and_go_are_no_settings(part: str, opcode: int, mask: int) -> None:
+    chip = like(part)
+    bus, access = bench(chip, dict.fromkeys(chip.status.read, 0))
+    draw, telling = random.Random(part), True
+
+    def noisy(op: Transfer) -> bytes | None:
+        if op.write != bytes((opcode,)) or not telling:
+            return None
+        number = next(n for n, code in chip.status.read.items() if code == opcode)
+        # A chip that stays busy would be waited for: WIP comes and goes elsewhere.
+        shown = draw.randrange(256) & mask & ~(0x61 if opcode == 5 else 0)
+        return bytes((bus.die.status.live[number] | shown,))
+
+    bus.override = noisy
+    assert access.registers() == dict.fromkeys(chip.status.read, 0)
+    allow = masks(chip.protection.bp)
+    wanted = Locks({n: v | allow.get(n, 0) for n, v in access.registers().items()})
+    telling = opcode == 5  # the others say that the chip takes no write at all
+    access.apply(wanted, allow)
+    assert bus.die.status.stored[1] == allow[1]
+    assert all(not write.get(n, 0) & live_bits(chip).get(n, 0)
+               for write in sent_registers(chip, bus) for n in write)  # fmt: skip
+
+
+def test_a_failure_that_was_left_up_is_cleared_first() -> None:
+    """The chip answers its status only, and takes nothing, until 30h."""
+    chip = like("S25FL128S")
+    bus, access = bench(chip, {1: 0, 2: 0x02})
+    bus.die.refuse("erase")
+    assert bus.die.error_hold
+    assert access.registers() == {1: 0, 2: 0x02}
+    bus.die.refuse("program")
+    access.apply(Locks({1: 0x1C, 2: 0x02}), {1: 0x1C})
+    assert bus.die.status.stored == {1: 0x1C, 2: 0x02}
+
+
+@pytest.mark.parametrize("part", ["W25Q128JV", "GD25Q128E", "IS25LP064A"])
+def test_nothing_is_sent_while_an_erase_is_suspended(part: str) -> None:
+    chip = like(part)
+    bus, access = bench(chip, dict.fromkeys(chip.status.read, 0))
+    bus.execute([Transfer(b"\x06"), Transfer(b"\x20\0\0\0"), Transfer(b"\x75")])
+    bus.clock.sleep(1e-3)
+    assert bus.die.suspended is not None
+    bus.sent.clear()
+    with pytest.raises(ChipProtected) as caught:
+        access.apply(Locks({1: 0x1C}), {1: 0x1C})
+    assert caught.value.code == "protection.suspended"
+    assert sent_registers(chip, bus) == []
+
+
+def test_a_chip_that_does_not_take_50h() -> None:
+    chip = like("W25Q128JV")
+    bus = DieBus(chip, faults=Faults.parse("volatile=ignored"))
+    access = ProtectionAccess(NorFlash(bus, chip))
+    with pytest.raises(ChipProtected) as caught:
+        access.apply(Locks({1: 0x1C, 2: 0, 3: 0}), {1: 0x1C}, volatile=True)
+    assert caught.value.code == "protection.volatile-refused"
+    assert not any(bus.die.status.live.values())
+
+
+def test_blocks_that_are_locked_down_for_ever() -> None:
+    chip = small_chip(SIZE, protection=ProtectionLayout(style=ProtectionStyle.SST26))
+    bus = DieBus(chip)
+    access = ProtectionAccess(NorFlash(bus, chip))
+    before = access.read().bpr
+    assert before is not None
+    mask = bytes(len(before) - 1) + b"\x01"
+    bus.execute([Transfer(b"\x06"), Transfer(b"\xe8" + mask)])
+    free = choose(chip, access.read(), []).exact
+    assert free is not None
+    with pytest.raises(ChipProtected) as caught:
+        access.apply(free, {})
+    assert caught.value.code == "protection.locked-down"
+    assert bus.die.locks.bpr == before, "the others are locked again"
+    kept = choose(chip, access.read(), [Range(64 * KIB, 64 * KIB)]).exact
+    assert kept is not None
+    access.apply(kept, {})
+    bus.execute([Transfer(b"\x06"), Transfer(b"\x98")])
+    assert bus.die.locks.bpr == mask

@@ -34,8 +34,10 @@ from hwflash.errors import (
     UsageError,
 )
 from hwflash.flash.identify import read_sfdp
+from hwflash.flash.protection import ProtectionAccess
 from hwflash.jobs.opening import Request
 from hwflash.jobs.read import read, verify
+from hwflash.jobs.registers import register_keys
 from hwflash.jobs.session import Session, open_session
 from hwflash.jobs.write import WriteOptions, write
 from hwflash.layout.files import Segment
@@ -117,6 +119,33 @@ def segments(size: int, random: Random) -> list[Segment]:
 
 def put(session: Session, targets: list[Segment], state: Path) -> None:
     write(session, targets, WriteOptions(state), QUIET, CANCEL)
+
+
+def test_registers_as_somebody_else_models_them(tmp_path: Path) -> None:
+    """NVCR, VCR and EVCR of QEMU's N25Q256A at power-up, and its flag status in the 4-byte mode."""
+    with open_session(request_for(tmp_path, "n25q256a", None), QUIET) as session:
+        found = {item["name"]: item for item in register_keys(session)}
+    assert [found[name]["value"] for name in ("NVCR", "VCR", "EVCR")] == [0x8FFF, 0x8B, 0xDF]
+    words = {
+        (name, bit["name"]): bit["words"] for name, item in found.items() for bit in item["bits"]
+    }
+    assert words["NVCR", "address bytes"] == "3 at power-up"
+    assert words["NVCR", "dummy clocks"] == words["VCR", "dummy clocks"] == "8 clocks"
+    assert words["NVCR", "XIP at power-up"] == words["VCR", "XIP"] == "off"
+    assert words["EVCR", "quad protocol"] == words["NVCR", "quad protocol"] == "off"
+    assert words["VCR", "wrap"] == "continuous"
+    assert (words["FSR", "4-byte mode"], words["FSR", "ready"]) == ("on", "ready")
+
+
+@pytest.mark.parametrize("model", ["mt25ql512ab", "s25fl256s1", "mx25l25635f"])
+def test_lock_bits_that_a_model_does_not_know_are_not_taken_for_locks(
+    model: str, tmp_path: Path
+) -> None:
+    """QEMU answers 00 to them, which would say that everything is locked."""
+    with open_session(request_for(tmp_path, model, None, chip=MODELS[model][4]), QUIET) as session:
+        assert session.protection().ranges == ()
+        sectors = ProtectionAccess(session.flash).sectors([Range(0, 1)])
+        assert sectors is None or sectors.ranges == ()
 
 
 @pytest.mark.parametrize("model", MODELS)
