@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hwflash.chip.model import Addressing, Chip, EraseRegion, EraseType
+from hwflash.chip.model import Addressing, Chip, DieAccess, EraseRegion, EraseType
 from hwflash.chip.twins import cautious
 from hwflash.errors import ChipUnknown, UsageError
 
@@ -98,6 +98,8 @@ def resolve(
     Raises:
         ChipUnknown: no source describes it.
     """
+    if sfdp is not None:
+        sfdp = _whole_stack(sfdp, candidates if override is None else [override])
     if override is not None:
         against = conflicts(sfdp, override) if sfdp else ()
         found = Resolved(override, "override", against, settled=frozenset(FIELDS))
@@ -126,6 +128,14 @@ def resolve(
         source="override",
         settled=found.settled | {"size"},
     )
+
+
+def _whole_stack(sfdp: Chip, candidates: Sequence[Chip]) -> Chip:
+    """The tables of a die that is selected describe that die: all of them together."""
+    for part in candidates:
+        if part.dies.access is DieAccess.SELECT and sfdp.size == part.die_size:
+            return replace(resize(sfdp, part.size), chip_erase=None)
+    return sfdp
 
 
 def _distance(sfdp: Chip, catalog: Chip) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from hwflash.bus.spi import SpiBus, Transfer, Wait
 from hwflash.chip import opcodes, sfdp
 from hwflash.chip.identity import Resolved, manufacturer_name, resolve
 from hwflash.chip.model import Chip
+from hwflash.chip.other_kinds import refuse_other_kinds
 from hwflash.errors import (
     BusUnstable,
     ChipAbsent,
@@ -29,9 +30,15 @@ from hwflash.errors import (
 CandidateLookup = Callable[[bytes], Sequence[Chip]]
 
 ID_LENGTH: Final = 6
+#: Maker of the parts that are asked by 90h.
+SST: Final = 0xBF
 SIGNATURE: Final = b"SFDP"
 #: Release from deep power-down takes up to 30 µs (tRES1 of common parts: 3 to 30 µs).
 WAKE_SECONDS: Final = 35e-6
+
+_JEDEC: Final = bytes((opcodes.READ_JEDEC_ID,))
+_REMS: Final = bytes((opcodes.READ_MANUFACTURER_ID, 0, 0, 0))
+_NOTHING: Final = (b"\0\0\0", b"\xff\xff\xff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +75,12 @@ def read_id(bus: SpiBus) -> bytes:
         BusUnstable: two reads, two ids.
         ChipError: it is busy with something begun earlier (``chip.busy``).
     """
-    command = Transfer(bytes((opcodes.READ_JEDEC_ID,)), ID_LENGTH)
     wake = Transfer(bytes((opcodes.RELEASE_POWER_DOWN,)))
     ask = Transfer(bytes((opcodes.READ_STATUS_1,)), 1)
-    _, _, first, second, state = bus.execute([wake, Wait(WAKE_SECONDS), command, command, ask])
-    if first[:3] != second[:3]:
-        raise BusUnstable(
-            f"two reads of the chip's id gave {first[:3].hex()} and {second[:3].hex()}",
-            first=first[:3].hex(),
-            second=second[:3].hex(),
-        )
-    if first[:3] in (b"\0\0\0", b"\xff\xff\xff"):
+    bus.execute([wake, Wait(WAKE_SECONDS)])
+    first = _id_twice(bus, _JEDEC)
+    if first[:3] in _NOTHING:
+        state = bus.execute([ask])[0]
         # A busy chip answers its status only: the cable was pulled during an erase, and is back.
         if state[0] not in (0x00, 0xFF) and state[0] & opcodes.STATUS_WIP:
             raise ChipError(
@@ -86,10 +88,39 @@ def read_id(bus: SpiBus) -> bytes:
                 code="chip.busy",
                 status=state[0],
             )
+        first = _id_otherwise(bus) or first
+    if first[:3] in _NOTHING:
         raise ChipAbsent(
             f"no chip answers: its id reads {first[:3].hex()}", jedec_id=first[:3].hex()
         )
     return first
+
+
+def _id_twice(bus: SpiBus, command: bytes) -> bytes:
+    ask = Transfer(command, ID_LENGTH)
+    first, second = bus.execute([ask, ask])
+    if first[:3] != second[:3]:
+        raise BusUnstable(
+            f"two reads of the chip's id gave {first[:3].hex()} and {second[:3].hex()}",
+            first=first[:3].hex(),
+            second=second[:3].hex(),
+        )
+    return first
+
+
+def _id_otherwise(bus: SpiBus) -> bytes | None:
+    """The id of a chip that does not answer 9Fh, or None.
+
+    A part that was left in auto address increment, the cable pulled, hears no 9Fh until write
+    disable; SST25 parts of the first generation know 90h only, to which they answer maker and
+    device over and over.
+    """
+    bus.execute([Transfer(bytes((opcodes.WRITE_DISABLE,)))])
+    found = _id_twice(bus, _JEDEC)
+    if found[:3] not in _NOTHING:
+        return found
+    found = _id_twice(bus, _REMS)
+    return found if found[0] == SST and found == found[:2] * (ID_LENGTH // 2) else None
 
 
 def read_sfdp(bus: SpiBus) -> bytes | None:
@@ -131,6 +162,8 @@ def identify(
     extended = read_id(bus)
     jedec_id = extended[:3]
     candidates = candidates_for(extended)
+    if not candidates:
+        refuse_other_kinds(extended)
     tables: sfdp.Sfdp | None = None
     described: Chip | None = None
     problem: HwflashError | None = None
@@ -143,7 +176,9 @@ def identify(
     except (SfdpError, ChipUnsupported) as exc:
         # A part named by the user, or a catalog entry, can still make sense of the chip, but
         # never of one whose own tables say that it is no ordinary NOR flash.
-        if isinstance(exc, ChipUnsupported) and override is None:
+        if isinstance(exc, ChipUnsupported) and (
+            override is None or exc.code == "chip.erased-value"
+        ):
             raise
         problem = exc
     if described is None and not candidates and override is None and problem is not None:

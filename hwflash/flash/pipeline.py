@@ -182,6 +182,27 @@ class StatusPoller:
         return self._bus.execute([Transfer(bytes((opcode,)), 1)])[0][0]
 
 
+def program_refused(address: int) -> ChipError:
+    """The error for a page that the chip leaves as it is."""
+    return ChipError(
+        f"the page at 0x{address:06X} cannot be programmed: "
+        f"the chip was ready {ATTEMPTS} times and left it as it was",
+        code="chip.program-refused",
+        address=address,
+        attempts=ATTEMPTS,
+    )
+
+
+def program_failed(address: int, found: str) -> ChipError:
+    """The error for bytes that hold neither what was there nor what was sent."""
+    return ChipError(
+        f"the bytes at 0x{address:06X} are not what was programmed",
+        code="chip.program-failed",
+        address=address,
+        found=found,
+    )
+
+
 def _failure(kind: str, address: int, status: object) -> ChipError:
     return ChipError(
         f"the chip reports that the {kind} at 0x{address:06X} failed",
@@ -236,13 +257,7 @@ class PageProgrammer:
             ]
             for page, attempts in again:
                 if attempts >= ATTEMPTS:
-                    raise ChipError(
-                        f"the page at 0x{page.address:06X} cannot be programmed: "
-                        f"the chip was ready {ATTEMPTS} times and left it as it was",
-                        code="chip.program-refused",
-                        address=page.address,
-                        attempts=ATTEMPTS,
-                    )
+                    raise program_refused(page.address)
             queue.extendleft(reversed(again))
             self.retries += len(again)
             self.wait.observe(len(batch) - len(again), self._bus.clock.now() - before)

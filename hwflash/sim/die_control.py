@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from hwflash.chip import opcodes as op
-from hwflash.chip.model import Chip, EnterFourByte
+from hwflash.chip.model import Chip, EnterFourByte, FailFlags
 from hwflash.sim.die_command import MODE, Command, cycle
 from hwflash.sim.die_core import DieCore
 
@@ -55,6 +55,19 @@ class ControlCommands:
                 act=self._write_extended, least=1, most=1, needs_wel=True
             )
             table[op.READ_EXTENDED_ADDRESS] = Command(lambda _: cycle(bytes((die.extended,))))
+
+        if self._chip.fail_flags is FailFlags.MICRON_FSR and self._chip.size > _LARGE:
+            table[op.READ_NONVOLATILE_CONFIGURATION] = Command(
+                lambda _: cycle(die.nonvolatile.to_bytes(2, "little"))
+            )
+            table[op.WRITE_NONVOLATILE_CONFIGURATION] = Command(
+                act=self._write_nonvolatile, least=2, most=2, needs_wel=True
+            )
+
+    def _write_nonvolatile(self, _address: int, data: bytes) -> None:
+        """In force from the next power-up on; bit 0 = 0 is the 4-byte mode."""
+        self._die.nonvolatile = int.from_bytes(data, "little")
+        self._die.wel = False
 
     def _write_extended(self, _address: int, data: bytes) -> None:
         self._die.extended = data[0]

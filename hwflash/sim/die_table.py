@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from hwflash.sim.die_aai import AaiCommands
 from hwflash.sim.die_command import Command
 from hwflash.sim.die_control import ControlCommands
 from hwflash.sim.die_core import DieCore
 from hwflash.sim.die_reads import ReadCommands
+from hwflash.sim.die_stack import StackCommands
 from hwflash.sim.die_status import StatusCommands
 from hwflash.sim.die_writes import WriteCommands
 
@@ -19,4 +21,6 @@ def build_table(
         **StatusCommands(die).table,
         **WriteCommands(die).table,
         **ControlCommands(die).table,
+        **AaiCommands(die).table,
+        **StackCommands(die).table,
     }

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hwflash.chip import opcodes as op
-from hwflash.chip.model import Chip, Duration, EraseRegion, EraseType
+from hwflash.chip.model import Chip, DieAccess, Duration, EraseRegion, EraseType, Programming
 from hwflash.sim.die_command import MODE, Command
 from hwflash.sim.die_core import DieCore
 
@@ -32,8 +32,9 @@ class WriteCommands:
 
     def _add_program(self) -> None:
         act, table = self._program, self.table
+        most = None if self._chip.programming is Programming.PAGE else 1
         page: Callable[[int], Command] = lambda width: Command(  # noqa: E731
-            act=act, address=width, least=1, most=None, needs_wel=True
+            act=act, address=width, least=1, most=most, needs_wel=True
         )
         table[op.PAGE_PROGRAM] = page(MODE)
         if self._chip.addressing.opcodes:
@@ -123,5 +124,9 @@ class WriteCommands:
         if self._chip.chip_erase is None or die.locks.any() or die.suspended is not None:
             die.refuse("erase")
             return
-        change = die.array.erase(0, self._chip.size)
+        start, length = 0, self._chip.size
+        if self._chip.dies.access is DieAccess.SELECT:
+            length = self._chip.die_size
+            start = die.active * length
+        change = die.array.erase(start, length)
         die.start(change, "erase", self._chip.chip_erase[1], suspendable=False)

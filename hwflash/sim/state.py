@@ -92,6 +92,7 @@ def save(image: Path, die: NorDie) -> None:
         "wear_block": die.array.wear_block,
         "wear": die.wear,
         "otp": {str(address): cells.hex() for address, cells in die.otp.cells.items()},
+        "configuration": die.nonvolatile,
         "power_cut": die.cut,
     }
     try:
@@ -117,9 +118,13 @@ def _apply(state: Any, die: NorDie) -> None:
     otp = {int(place): bytearray.fromhex(text) for place, text in state["otp"].items()}
     if {p: len(c) for p, c in otp.items()} != {p: len(c) for p, c in die.otp.cells.items()}:
         raise ValueError("the security registers are not those of the chip")
+    configuration = state.get("configuration", 0xFFFF)  # not in states of older versions
+    if not isinstance(configuration, int) or not 0 <= configuration <= 0xFFFF:
+        raise ValueError("the configuration register is not described")
     cut = state["power_cut"]
     if cut is not None and not isinstance(cut, dict):
         raise ValueError("the power cut is not described")
+    die.nonvolatile = configuration
     die.status.stored = registers
     die.array.wear = wear
     die.otp.cells = otp

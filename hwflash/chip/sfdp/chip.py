@@ -50,7 +50,8 @@ DEFAULT_ERASE_4K: Final = Duration(0.06, 1.0)
 DEFAULT_ERASE_32K: Final = Duration(0.2, 3.5)
 DEFAULT_ERASE_64K: Final = Duration(0.3, 6.5)
 
-# No NOR flash in the field programs more at once; 2 KiB pages mark the parts of other kinds.
+# No NOR flash in the field programs more at once; 2 KiB pages mark the parts of other kinds. One
+# that is described by a chip file may have them.
 MAX_PAGE: Final = 1024
 
 # Parts whose erased bits read 0: JEDEC id, part, erased value.
@@ -219,7 +220,9 @@ def _refuse(sfdp: Sfdp, jedec_id: bytes) -> None:
     if facts is not None:
         part, erased = facts
         raise ChipUnsupported(
-            f"{part} erases to {erased:02X}h, not to FFh",
+            f"{part} erases to {erased:02X}h, not to FFh: what is programmed there, and what an "
+            "erase undoes, is the other way round",
+            code="chip.erased-value",
             part=part,
             jedec_id=jedec_id.hex(),
             erased_value=erased,
@@ -229,6 +232,7 @@ def _refuse(sfdp: Sfdp, jedec_id: bytes) -> None:
     if page > MAX_PAGE:
         raise ChipUnsupported(
             f"pages of {page} bytes: this is no ordinary NOR flash",
+            code="chip.page-size",
             jedec_id=jedec_id.hex(),
             page_size=page,
             size=sfdp.size,
@@ -275,7 +279,8 @@ def to_chip(
         manufacturer: its maker, if known.
 
     Raises:
-        ChipUnsupported: erased bits are 0, or pages larger than any NOR flash has.
+        ChipUnsupported: erased bits are 0 (``chip.erased-value``), or pages larger than any NOR
+            flash has (``chip.page-size``).
         SfdpError: as `erase_layout`.
     """
     _refuse(sfdp, jedec_id)

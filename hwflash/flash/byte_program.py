@@ -1,0 +1,135 @@
+"""Programming of parts that take a byte or a word at a time.
+
+A byte takes microseconds, so nothing can be asked after each: runs of up to 256 bytes are queued
+blind, many to a batch, with the data sheet's longest time after every program. What was there is
+read before, in the same batch, and what is there afterwards is the proof.
+
+Why this is safe (Ref: SST25VF016B, S71271; SST25VF010A): a busy chip ignores the next program.
+By single bytes (02h) that leaves a hole, which is filled in the next round. In auto address
+increment (ADh, AFh) all that follows would land too low, within the run: that cannot be made
+good without an erase, and is told as a failure.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from hwflash.bus.spi import Op, SpiBus, Transfer, Wait
+from hwflash.chip import opcodes
+from hwflash.chip.commands import CommandSet
+from hwflash.chip.model import Programming
+from hwflash.flash.pipeline import ATTEMPTS, Page, StatusPoller, program_failed, program_refused
+
+#: Runs of 256 bytes in one batch: a quarter of a second on the bus.
+BATCH_RUNS: Final = 64
+#: Shorter runs are programmed byte by byte: leaving auto address increment costs as much.
+SHORTEST_AAI: Final = 4
+
+_ENABLE: Final = Transfer(bytes((opcodes.WRITE_ENABLE,)))
+_DISABLE: Final = Transfer(bytes((opcodes.WRITE_DISABLE,)))
+
+
+@dataclass(slots=True)
+class FixedWait:
+    """The wait after each program, in seconds: never below the data sheet's maximum."""
+
+    seconds: float
+
+
+class ByteProgrammer:
+    """Programs runs of bytes through a `SpiBus`, as `hwflash.flash.pipeline.PageProgrammer` pages.
+
+    Attributes:
+        programs: program commands sent.
+        retries: runs that had to be sent again.
+        wait: the wait after each program.
+    """
+
+    def __init__(self, bus: SpiBus, commands: CommandSet) -> None:
+        self._bus = bus
+        self._commands = commands
+        self._time = commands.chip.page_program
+        self._how = commands.chip.programming
+        self._poller = StatusPoller(bus, commands.chip)
+        self.wait = FixedWait(self._time.maximum)
+        self.programs = 0
+        self.retries = 0
+
+    def program(
+        self, pages: Sequence[Page], done: Callable[[Sequence[Page]], None] | None = None
+    ) -> None:
+        """Program runs; their erased state is the caller's business.
+
+        Args:
+            pages: what to program.
+            done: called with the runs of each batch that are proven programmed.
+
+        Raises:
+            ChipTimeout: the chip did not get ready.
+            ChipError: it does not take the bytes (``chip.program-refused``), or holds others
+                than were sent (``chip.program-failed``).
+        """
+        queue = deque((page, 0) for page in pages)
+        while queue:
+            batch = [queue.popleft() for _ in range(min(BATCH_RUNS, len(queue)))]
+            again = list(self._batch(batch))
+            for page, attempts in again:
+                if attempts >= ATTEMPTS:
+                    raise program_refused(page.address)
+            queue.extendleft(reversed(again))
+            self.retries += len(again)
+            missing = {page.address for page, _ in again}
+            if done is not None:
+                done([page for page, _ in batch if page.address not in missing])
+
+    def _batch(self, batch: Sequence[tuple[Page, int]]) -> Iterator[tuple[Page, int]]:
+        """Program a batch blind; gives what is still missing, with one attempt more."""
+        pages = [page for page, _ in batch]
+        reads = [Transfer(self._commands.read(page.address), len(page.data)) for page in pages]
+        # A run that is sent again goes byte by byte: whatever is lost then leaves a hole only.
+        programs = [op for page, attempts in batch for op in self._ops(page, attempts > 0)]
+        old = self._bus.execute([*reads, *programs])[: len(reads)]
+        self._poller.wait_ready(self._time.maximum, 0.0, "program", pages[-1].address)
+        for (page, attempts), before, after in zip(
+            batch, old, self._bus.execute(reads), strict=True
+        ):
+            goal = bytes(a & b for a, b in zip(before, page.data, strict=True))
+            if after == goal:
+                continue
+            if any(found & wanted != wanted for found, wanted in zip(after, goal, strict=True)):
+                raise program_failed(page.address, after.hex())
+            # FF changes nothing, so what is there already is not sent again.
+            data = bytes(
+                0xFF if found == wanted else wanted
+                for found, wanted in zip(after, goal, strict=True)
+            )
+            yield Page(page.address, data), attempts + 1
+
+    def _ops(self, page: Page, single: bool) -> Iterator[Op]:
+        wait = Wait(self.wait.seconds)
+        start, end = 0, len(page.data)
+        if self._how is Programming.BYTE or single or end < SHORTEST_AAI:
+            yield from self._bytes(page.address, page.data)
+            return
+        if self._how is Programming.AAI_WORD:  # words begin at even addresses
+            start = page.address % 2
+            end -= (end - start) % 2
+        yield from self._bytes(page.address, page.data[:start])
+        yield _ENABLE
+        for command in self._commands.auto_increment(page.address + start, page.data[start:end]):
+            yield Transfer(command)
+            yield wait
+            self.programs += 1
+        yield _DISABLE
+        yield from self._bytes(page.address + end, page.data[end:])
+
+    def _bytes(self, address: int, data: bytes) -> Iterator[Op]:
+        for place, value in enumerate(data, address):
+            if value != 0xFF:
+                yield _ENABLE
+                yield Transfer(self._commands.program(place, bytes((value,))))
+                yield Wait(self.wait.seconds)
+                self.programs += 1
