@@ -21,20 +21,29 @@ from hwflash.bus.spi import Op, SpiBus, Transfer, Wait
 from hwflash.chip import opcodes
 from hwflash.chip.commands import CommandSet
 from hwflash.chip.model import Programming
-from hwflash.flash.pipeline import ATTEMPTS, Page, StatusPoller, program_failed, program_refused
+from hwflash.flash.pipeline import (
+    ATTEMPTS,
+    MAXIMUM_MARGIN,
+    Page,
+    StatusPoller,
+    program_failed,
+    program_refused,
+)
 
 #: Runs of 256 bytes in one batch: a quarter of a second on the bus.
 BATCH_RUNS: Final = 64
 #: Shorter runs are programmed byte by byte: leaving auto address increment costs as much.
 SHORTEST_AAI: Final = 4
+#: The wait grows by this after a batch in which something was lost.
+GROWTH: Final = 1.5
 
 _ENABLE: Final = Transfer(bytes((opcodes.WRITE_ENABLE,)))
 _DISABLE: Final = Transfer(bytes((opcodes.WRITE_DISABLE,)))
 
 
 @dataclass(slots=True)
-class FixedWait:
-    """The wait after each program, in seconds: never below the data sheet's maximum."""
+class GrowingWait:
+    """The wait after each program, in seconds: the data sheet's maximum, or more."""
 
     seconds: float
 
@@ -54,7 +63,7 @@ class ByteProgrammer:
         self._time = commands.chip.page_program
         self._how = commands.chip.programming
         self._poller = StatusPoller(bus, commands.chip)
-        self.wait = FixedWait(self._time.maximum)
+        self.wait = GrowingWait(self._time.maximum)
         self.programs = 0
         self.retries = 0
 
@@ -76,6 +85,9 @@ class ByteProgrammer:
         while queue:
             batch = [queue.popleft() for _ in range(min(BATCH_RUNS, len(queue)))]
             again = list(self._batch(batch))
+            if again:  # slower than its data sheet
+                limit = self._time.maximum * MAXIMUM_MARGIN
+                self.wait.seconds = min(self.wait.seconds * GROWTH, limit)
             for page, attempts in again:
                 if attempts >= ATTEMPTS:
                     raise program_refused(page.address)

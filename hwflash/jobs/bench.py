@@ -107,9 +107,7 @@ class Limits:
 
     def program(self, length: int) -> float:
         """Write enable, one status read, command, address and data, and the chip's time."""
-        pages = -(-length // self._chip.page_size)
-        wire = (length + pages * (1 + 2 + 4)) * self._geometry.byte_seconds
-        return wire + pages * self._chip.page_program.typical
+        return self._programs(length, -(-length // self._geometry.page_size))
 
     def change(self, old: bytes, new: bytes, address: int = 0) -> float:
         """Erases and programs of the cheapest plan."""
@@ -120,8 +118,15 @@ class Limits:
             for step in plan.steps
             if step.kind == "program"
         )
-        wire = (plan.bytes_of("program") + pages * 7) * self._geometry.byte_seconds
-        return erase + wire + pages * self._chip.page_program.typical
+        return erase + self._programs(plan.bytes_of("program"), pages)
+
+    def _programs(self, length: int, pages: int) -> float:
+        """The least for so many bytes in so many pages; of bytes and words, an opcode for each."""
+        count, overhead = pages, pages * (1 + 2 + 4)
+        if self._geometry.program_unit:
+            count = overhead = -(-length // self._geometry.program_unit)
+        wire = (length + overhead) * self._geometry.byte_seconds
+        return wire + count * self._chip.page_program.typical
 
 
 class Bench:
@@ -145,7 +150,7 @@ class Bench:
     def rows(self) -> Iterator[Row]:
         """Every job in turn."""
         size = self.chip.size
-        page = self.chip.page_size
+        page = Geometry.of(self.chip, 0.0).page_size
         blank = b"\xff" * size
         read_all = self._limits.read(size)
         yield self._measure(

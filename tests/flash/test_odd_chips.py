@@ -1,0 +1,291 @@
+"""The driver on chips that are not one die with pages: bytes, words, stacks, other kinds."""
+
+from dataclasses import replace
+
+import pytest
+from support import DieBus, Rig, large_chip, pattern, small_chip
+
+from hwflash.bus.spi import Transfer, Wait
+from hwflash.chip import catalog, dumps
+from hwflash.chip.model import (
+    Addressing,
+    Chip,
+    DieAccess,
+    Dies,
+    Duration,
+    EnterFourByte,
+    FailFlags,
+    Programming,
+)
+from hwflash.errors import ChipAbsent, ChipError, ChipUnsupported
+from hwflash.flash.identify import identify, read_id
+from hwflash.flash.nor import NorFlash
+from hwflash.flash.plan import Window, make_plan
+from hwflash.units import KIB, MIB, Range
+
+BYTES = {"page_size": 1, "page_program": Duration(7e-6, 10e-6)}
+STYLES = [Programming.BYTE, Programming.AAI_BYTE, Programming.AAI_WORD]
+
+
+def byte_chip(how: Programming, **changes: object) -> Chip:
+    return small_chip(programming=how, **BYTES, **changes)
+
+
+# --- bytes and words ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", STYLES)
+@pytest.mark.parametrize("timing", ["datasheet", "max"])
+def test_bytes_and_words_at_odd_places(how: Programming, timing: str) -> None:
+    chip = byte_chip(how)
+    bus = DieBus(chip, timing=timing)
+    flash = NorFlash(bus, chip)
+    memory = bytearray(b"\xff" * chip.size)
+    places = [(1, 3), (7, 1), (10, 700), (0x1001, 255), (chip.size - 5, 5), (0x2000, 256)]
+    for address, length in places:
+        data = pattern(length, address)
+        flash.program(address, data)
+        memory[address : address + length] = data
+    assert bus.die.content == memory
+    flash.program(10, bytes(300))  # over what stands there
+    memory[10:310] = bytes(300)
+    assert bus.die.content == memory
+    assert flash.pages.retries == 0
+    assert flash.read(0, chip.size) == memory
+
+
+def test_words_go_by_auto_address_increment_in_one_batch() -> None:
+    chip = byte_chip(Programming.AAI_WORD)
+    bus = DieBus(chip)
+    flash = NorFlash(bus, chip)
+    batches: list[int] = []
+    whole = bus.execute
+    bus.execute = lambda ops: batches.append(len(ops)) or whole(ops)  # type: ignore[method-assign]
+    flash.program(0, pattern(4096))
+    assert len(batches) <= 3, "what was there, programs, status and proof"
+    sent = [op.write for op in bus.sent if isinstance(op, Transfer)]
+    assert sum(command[0] == 0xAD for command in sent) >= 2000
+    assert sum(command[0] == 0x02 for command in sent) <= 16 * 2
+    waits = [op.seconds for op in bus.sent if isinstance(op, Wait)]
+    assert min(waits) >= chip.page_program.maximum, "never less than the chip may take"
+
+
+@pytest.mark.parametrize("how", [Programming.BYTE, Programming.AAI_WORD])
+def test_a_chip_slower_than_its_data_sheet(how: Programming) -> None:
+    """Single bytes are sent again; a sequence that went astray is a failure, not a silence."""
+    chip = byte_chip(how)
+    slow = replace(chip, page_program=Duration(15e-6, 15e-6))
+    bus = DieBus(slow)
+    flash = NorFlash(bus, chip)
+    if how is Programming.AAI_WORD:
+        with pytest.raises(ChipError) as caught:
+            flash.program(0, pattern(600))
+        assert caught.value.code == "chip.program-failed"
+        assert bus.die.aai is None, "it is not left in auto address increment"
+        return
+    flash.program(0, pattern(600))
+    assert bus.die.content[:600] == pattern(600)
+    assert flash.pages.retries > 0
+
+
+def test_a_locked_chip_refuses_bytes() -> None:
+    chip = catalog.load().by_name("SST25VF040B").chip
+    flash = NorFlash(DieBus(chip), chip)
+    with pytest.raises(ChipError) as caught:
+        flash.program(0, b"\0\1")
+    assert caught.value.code == "chip.program-refused"
+
+
+def test_a_plan_counts_bytes() -> None:
+    chip = byte_chip(Programming.AAI_WORD)
+    flash = NorFlash(DieBus(chip), chip)
+    window = Window(0, b"\xff" * 4096, pattern(4096))
+    plan = make_plan(chip.part, flash.geometry, [window])
+    assert [step.range for step in plan.steps] == [Range(0, 4096)]
+    before = flash.bus.clock.now()
+    flash.program(0, window.new)
+    spent = flash.bus.clock.now() - before
+    assert 0.5 * spent < plan.seconds < spent * 1.1
+
+
+def test_words_through_a_programmer() -> None:
+    chip = byte_chip(Programming.AAI_WORD)
+    bench = Rig(chip)
+    before, transfers = bench.sim.clock.now(), bench.sim.stats["usb_out"]
+    bench.flash.program(3, pattern(16 * KIB))
+    assert bench.sim.clock.now() - before < 8 * KIB * 15e-6, "hardly more than the chip takes"
+    assert bench.sim.stats["usb_out"] - transfers < 10
+    assert bench.content[3 : 3 + 16 * KIB] == pattern(16 * KIB)
+    bench.close()
+
+
+# --- stacks -------------------------------------------------------------------------------------
+
+
+def stack(access: DieAccess, **changes: object) -> Chip:
+    erase = (0xC4, Duration(0.2, 0.5)) if access is DieAccess.ADDRESS else None
+    chip = small_chip(256 * KIB, dies=Dies(4, access, erase), chip_erase=None)
+    return replace(chip, **changes)
+
+
+@pytest.mark.parametrize("access", DieAccess)
+def test_across_the_dies_of_a_stack(access: DieAccess) -> None:
+    chip = stack(access)
+    bus = DieBus(chip)
+    flash = NorFlash(bus, chip)
+    bus.die.content[:] = bytes(chip.size)
+    for address in (60 * KIB, 64 * KIB, 128 * KIB, 252 * KIB):
+        flash.erase(address, 4 * KIB)
+    memory = bytearray(chip.size)
+    for address in (60 * KIB, 64 * KIB, 128 * KIB, 252 * KIB):
+        memory[address : address + 4 * KIB] = b"\xff" * 4 * KIB
+    assert bus.die.content == memory
+    flash.program(60 * KIB, pattern(8 * KIB))
+    memory[60 * KIB : 68 * KIB] = pattern(8 * KIB)
+    assert bus.die.content == memory
+    assert flash.read(0, chip.size) == memory
+    assert flash.read_pieces([Range(64 * KIB - 8, 16), Range(0, 4)]) == [
+        bytes(memory[64 * KIB - 8 : 64 * KIB + 8]), bytes(4),
+    ]  # fmt: skip
+    flash.erase(0, chip.size)
+    assert bus.die.content.count(0xFF) == chip.size
+    # Blocks, where C4h erases a die: the whole chip goes by dies.
+    erased = dict(flash.erases)
+    assert erased[64 * KIB] == 4
+    if access is DieAccess.ADDRESS:
+        assert sum(command.startswith("c4") for command in bus.commands()) == 4
+    flash.close()
+    assert bus.die.active == 0
+
+
+def test_a_die_erase_among_4_byte_commands() -> None:
+    """C4h has no 4-byte command: the mode is entered for it, and left."""
+    dies = Dies(2, erase=(0xC4, Duration(10.0, 20.0)))
+    chip = large_chip(
+        Addressing(enter=EnterFourByte.WREN_B7, opcodes=True), dies=dies, chip_erase=None
+    )
+    bus = DieBus(chip)
+    flash = NorFlash(bus, chip)
+    bus.die.content[0] = bus.die.content[31 * MIB] = 0
+    flash.erase(16 * MIB, 16 * MIB)
+    assert (bus.die.content[0], bus.die.content[31 * MIB]) == (0, 0xFF)
+    assert not bus.die.four_byte
+    sent = [command for command in bus.commands() if command != "05"]
+    assert sent == ["06", "b7", "04", "06", "c401000000", "06", "e9", "04"]
+
+
+def test_every_die_enters_the_4_byte_mode_and_leaves_it() -> None:
+    chip = large_chip(
+        Addressing(enter=EnterFourByte.B7), dies=Dies(2, DieAccess.SELECT), chip_erase=None
+    )
+    chip = replace(chip, size=64 * MIB, erase=(replace(chip.erase[0], length=64 * MIB),))
+    bus = DieBus(chip)
+    flash = NorFlash(bus, chip)
+    assert bus.die.four_byte
+    assert bus.die.parked[1]["four_byte"]
+    flash.program(48 * MIB, b"\1\2")
+    assert bus.die.content[48 * MIB : 48 * MIB + 2] == b"\1\2"
+    flash.close()
+    assert not bus.die.four_byte
+    assert not bus.die.parked[1]["four_byte"]
+
+
+def test_the_status_of_the_die_that_works_is_asked() -> None:
+    """Nobody selected it: the register says ready while the erase goes on."""
+    chip = stack(DieAccess.STATUS)
+    bus = DieBus(chip)
+    flash = NorFlash(bus, chip)
+    flash.erase(128 * KIB, 4 * KIB)
+    assert bus.clock.now() >= 0.045
+    assert bus.die.operation is None
+
+
+def test_a_mode_the_chip_powers_up_in_is_left_as_it_is() -> None:
+    chip = large_chip(Addressing(enter=EnterFourByte.WREN_B7), fail_flags=FailFlags.MICRON_FSR)
+    for nonvolatile, wide in ((0xFFFF, False), (0xFFFE, True)):
+        bus = DieBus(chip)
+        bus.die.nonvolatile = nonvolatile
+        bus.die.restart()
+        flash = NorFlash(bus, chip)
+        flash.program(20 * MIB, b"\7")
+        assert bus.die.content[20 * MIB] == 7
+        flash.close()
+        assert bus.die.four_byte == wide
+
+
+# --- who answers --------------------------------------------------------------------------------
+
+
+def test_a_chip_left_in_auto_address_increment_is_heard_again() -> None:
+    chip = replace(catalog.load().by_name("SST25VF016B").chip)
+    bus = DieBus(chip)
+    bus.die.status.live[1] = 0
+    for command in ("06", "ad0000001122"):
+        bus.execute([Transfer(bytes.fromhex(command)), Wait(1e-4)])
+    assert bus.die.aai is not None
+    assert read_id(bus)[:3].hex() == "bf2541"
+    assert bus.die.aai is None
+
+
+def test_parts_that_know_90h_only() -> None:
+    chip = catalog.load().by_name("SST25VF512A").chip
+    found = identify(DieBus(chip), lambda _: [chip])
+    assert found.jedec_id.hex() == "bf48bf"
+    assert found.chip.size == 64 * KIB
+    silent = DieBus(chip, override=lambda op: b"\xff" * op.read)
+    with pytest.raises(ChipAbsent):
+        read_id(silent)
+
+
+def candidates(jedec_id: bytes) -> list[Chip]:
+    return [part.chip for part in catalog.load().by_jedec_id(jedec_id)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("00efaa21", "chip.nand"), ("ffefaa21", "chip.nand"), ("efab21", "chip.nand"),
+        ("00c212c2", "chip.nand"), ("c8d1c8d1", "chip.nand"), ("002c24", "chip.nand"),
+        ("1f2600", "chip.dataflash"), ("1f240001", "chip.dataflash"),
+    ],
+)  # fmt: skip
+def test_other_kinds_are_refused_whatever_is_insisted_on(answer: str, code: str) -> None:
+    said = bytes.fromhex(answer)
+
+    def speak(op: Transfer) -> bytes:
+        return (said * 4)[: op.read] if op.write[0] == 0x9F else b"\xff" * op.read
+
+    chip = small_chip()
+    for insist in (None, chip):
+        with pytest.raises(ChipUnsupported) as caught:
+            identify(DieBus(chip, override=speak), candidates, override=insist)
+        assert caught.value.code == code
+
+
+def test_an_erased_value_of_00_is_refused_whatever_is_insisted_on() -> None:
+    dump = dumps.load("CYRS17B512")
+    chip = large_chip(Addressing(enter=EnterFourByte.B7), jedec_id=dump.jedec_id)
+    for insist in (None, chip):
+        with pytest.raises(ChipUnsupported) as caught:
+            identify(DieBus(chip, sfdp=dump.sfdp), lambda _: [], override=insist)
+        assert caught.value.code == "chip.erased-value"
+        assert caught.value.context["erased_value"] == 0
+
+
+def test_tables_of_one_die_describe_the_stack() -> None:
+    part = catalog.load().by_name("W25M512JV").chip
+    tables = dumps.load("W25Q256JV").sfdp
+    found = identify(DieBus(part, sfdp=tables), lambda _: [part])
+    assert found.chip.size == 64 * MIB
+    assert found.chip.dies == part.dies
+    assert found.resolved.conflicts == ()
+    assert found.chip.erase[-1].start + found.chip.erase[-1].length == 64 * MIB
+
+
+def test_pages_of_2_kib() -> None:
+    chip = small_chip(page_size=2048)
+    bus = DieBus(chip)
+    flash = NorFlash(bus, chip)
+    flash.program(100, pattern(9000))
+    assert bus.die.content[100:9100] == pattern(9000)
+    assert flash.pages.programs == 5
