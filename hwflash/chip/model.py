@@ -259,6 +259,11 @@ class Chip:
     datasheet: str = ""
 
     @property
+    def locked_at_power_up(self) -> bool:
+        """Every byte is locked when the supply comes, by locks that are volatile by nature."""
+        return self.protection.style is ProtectionStyle.SST26 or self.status.power_up is not None
+
+    @property
     def die_size(self) -> int:
         """Bytes of one die."""
         return self.size // self.dies.count

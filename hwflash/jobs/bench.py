@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from hwflash.chip import catalog
-from hwflash.chip.model import Chip, ProtectionStyle
-from hwflash.chip.protection_choice import choose
+from hwflash.chip.model import Chip
+from hwflash.chip.protection_choice import choose, protection_bits
+from hwflash.chip.registers import masks
 from hwflash.errors import ReferenceFailed
 from hwflash.flash.device import Geometry
 from hwflash.flash.plan import Window, make_plan
@@ -177,11 +178,11 @@ class Bench:
 
     def _program_all(self, session: Session) -> None:
         chip = session.chip
-        if chip.protection.style is ProtectionStyle.SST26:  # locked as a whole at power-up
+        if chip.locked_at_power_up:
             access = ProtectionAccess(session.flash)
             open_locks = choose(chip, access.read(), ()).exact
             if open_locks is not None:
-                access.apply(open_locks, {})
+                access.apply(open_locks, masks(protection_bits(chip)))
         session.flash.program(0, self._new)
 
     def _write(self, job: str, old: bytes, new: bytes, length: int, reads: float) -> Row:

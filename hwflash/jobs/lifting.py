@@ -68,10 +68,7 @@ def lift_for(
     session = job.session
     left = _left_lifted(job, record)
     own = record is not None and (record.folder / PROTECTION).exists()
-    volatile_locks = (
-        session.chip.protection.style is ProtectionStyle.SST26
-        or session.chip.status.power_up is not None
-    )
+    volatile_locks = session.chip.locked_at_power_up
     if not (job.options.lift_protection or own or volatile_locks):
         if not checked:
             session.require_unlocked(list(changed))

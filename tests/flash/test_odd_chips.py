@@ -1,5 +1,6 @@
 """The driver on chips that are not one die with pages: bytes, words, stacks, other kinds."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from hwflash.chip.model import (
     FailFlags,
     Programming,
 )
-from hwflash.errors import ChipAbsent, ChipError, ChipUnsupported
+from hwflash.errors import ChipAbsent, ChipError, ChipUnsupported, ProgrammerLost
 from hwflash.flash.identify import identify, read_id
 from hwflash.flash.nor import NorFlash
 from hwflash.flash.plan import Window, make_plan
@@ -225,6 +226,37 @@ def test_a_chip_left_in_auto_address_increment_is_heard_again() -> None:
     assert bus.die.aai is not None
     assert read_id(bus)[:3].hex() == "bf2541"
     assert bus.die.aai is None
+
+
+def test_the_cable_is_pulled_in_auto_address_increment() -> None:
+    """The chip keeps its supply, and hears nothing but data until write disable."""
+    chip = catalog.load().by_name("SST25VF040B").chip
+    caught_in_it = 0
+    for transfers in range(1, 6):
+        bench = Rig(chip)
+        bench.sim.die.status.live[1] = 0
+        deliver = bench.sim.backend.bulk_write
+        sent = itertools.count(1)
+
+        def pull(*words: object, bench=bench, deliver=deliver, sent=sent, last=transfers) -> int:
+            written = deliver(*words)
+            if next(sent) == last:
+                bench.sim.unplug()
+            return written
+
+        bench.sim.backend.bulk_write = pull
+        with pytest.raises(ProgrammerLost):
+            bench.flash.program(0, pattern(32 * KIB))
+        bench.sim.backend.bulk_write = deliver
+        caught_in_it += bench.sim.die.aai is not None
+        bench.bus.close()
+        bench.sim.plug()
+        bench.open()
+        assert identify(bench.bus, lambda _: [chip]).jedec_id.hex() == "bf258d"
+        bench.flash.program(0, pattern(32 * KIB))
+        assert bench.content[: 32 * KIB] == pattern(32 * KIB)
+        bench.close()
+    assert caught_in_it
 
 
 def test_parts_that_know_90h_only() -> None:
