@@ -7,13 +7,20 @@ nothing else the bus says can then be believed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hwflash.bus.abilities import limits_of
 from hwflash.bus.spi import SpiBus, Transfer, Wait
 from hwflash.chip import opcodes, sfdp
-from hwflash.chip.identity import Resolved, manufacturer_name, resolve
+from hwflash.chip.identity import (
+    TBPARM,
+    Resolved,
+    manufacturer_name,
+    mirrored,
+    resolve,
+    top_parameters,
+)
 from hwflash.chip.model import Chip
 from hwflash.chip.other_kinds import refuse_other_kinds
 from hwflash.errors import (
@@ -190,7 +197,31 @@ def identify(
             sfdp_error=problem.code,
         ) from problem
     resolved = resolve(jedec_id, described, candidates, override=override, size=size)
+    if described is None or override is not None:
+        resolved = _as_configured(bus, resolved)
     return Identity(jedec_id, extended, resolved, tables, raw, problem)
+
+
+def _as_configured(bus: SpiBus, resolved: Resolved) -> Resolved:
+    """The erase map the chip is set to, on parts whose configuration register tells.
+
+    Raises:
+        BusUnstable: two reads of the register differ.
+    """
+    chip = resolved.chip
+    if not top_parameters(chip):
+        return resolved
+    ask = Transfer(bytes((chip.status.read[TBPARM.register],)), 1)
+    first, second = bus.execute([ask, ask])
+    if first != second:
+        raise BusUnstable(
+            "two reads of the configuration register differ",
+            code="chip.unstable-register",
+            first=first.hex(),
+            second=second.hex(),
+        )
+    top = first != b"\xff" and first[0] >> TBPARM.bit & 1
+    return replace(resolved, chip=mirrored(chip)) if top else resolved
 
 
 def _describe(bus: SpiBus, tables: sfdp.Sfdp, jedec_id: bytes) -> Chip:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hwflash.chip import opcodes as op
+from hwflash.chip.identity import TBPARM, top_parameters
 from hwflash.chip.model import Chip, DieAccess, Duration, EraseRegion, EraseType, Programming
 from hwflash.sim.die_command import MODE, Command
 from hwflash.sim.die_core import DieCore
@@ -106,12 +107,15 @@ class WriteCommands:
         self, kinds: tuple[tuple[EraseRegion, EraseType], ...], address: int, _data: bytes
     ) -> None:
         die = self._die
+        # TBPARM of Spansion's FL-S: the map stands on its head.
+        top = top_parameters(self._chip) and die.status.bit(TBPARM)
         for region, kind in kinds:
-            if region.start <= address < region.start + region.length:
+            first = self._chip.size - region.start - region.length if top else region.start
+            if first <= address < first + region.length:
                 # The aligned block, clipped to its region: the 60 KiB of a hybrid map.
-                start = max(address - address % kind.size, region.start)
+                start = max(address - address % kind.size, first)
                 aligned_end = address - address % kind.size + kind.size
-                length = min(aligned_end, region.start + region.length) - start
+                length = min(aligned_end, first + region.length) - start
                 if die.suspended is not None or die.locks.refuses(start, length):
                     die.refuse("erase")
                     return

@@ -228,11 +228,12 @@ def test_a_chip_left_in_auto_address_increment_is_heard_again() -> None:
     assert bus.die.aai is None
 
 
+@pytest.mark.slow
 def test_the_cable_is_pulled_in_auto_address_increment() -> None:
     """The chip keeps its supply, and hears nothing but data until write disable."""
     chip = catalog.load().by_name("SST25VF040B").chip
     caught_in_it = 0
-    for transfers in range(1, 6):
+    for transfers in (3, 4):
         bench = Rig(chip)
         bench.sim.die.status.live[1] = 0
         deliver = bench.sim.backend.bulk_write
@@ -321,3 +322,23 @@ def test_pages_of_2_kib() -> None:
     flash.program(100, pattern(9000))
     assert bus.die.content[100:9100] == pattern(9000)
     assert flash.pages.programs == 5
+
+
+def test_parameter_sectors_where_the_chip_is_set_to_have_them() -> None:
+    """TBPARM: the 4 KiB sectors of an S25FL128S are at its top."""
+    chip = catalog.load().by_name("S25FL128S").chip
+    for register, end in ((0x00, 0), (0x04, chip.size - 128 * KIB)):
+        bus = DieBus(chip)
+        bus.die.status.stored[2] = register
+        bus.die.restart()
+        found = identify(bus, lambda _: [chip]).chip
+        small = [region.start for region in found.erase if region.types[0].size == 4 * KIB]
+        assert small == [end]
+        bus.die.content[end : end + 8 * KIB] = bytes(8 * KIB)
+        flash = NorFlash(bus, found)
+        flash.erase(end, 4 * KIB)
+        assert bus.die.content[end : end + 8 * KIB] == b"\xff" * 4 * KIB + bytes(4 * KIB)
+        other = chip.size - 64 * KIB if end == 0 else 0
+        bus.die.content[other] = 0
+        bus.execute([Transfer(b"\x06"), Transfer(b"\x20" + other.to_bytes(3, "big"))])
+        assert bus.die.content[other] == 0, "20h works among the 4 KiB sectors alone"
