@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from hwflash.chip.model import Chip, Duration, FailFlags
 from hwflash.sim.die_array import Change, FlashArray
 from hwflash.sim.die_locks import Locks
+from hwflash.sim.die_map import Configuration
 from hwflash.sim.die_otp import SecurityRegisters
 from hwflash.sim.die_registers import RegisterChange, Registers
 from hwflash.sim.die_timing import BusyTimes, Timing
@@ -52,6 +53,7 @@ class DieCore:
     Attributes:
         chip, clock: as given.
         array, status, locks, otp: memory, registers, protection, security registers.
+        configuration: where which erase command works.
         wel: the write enable latch.
         volatile_enabled: 50h was sent.
         four_byte: the 4-byte mode is on.
@@ -89,6 +91,7 @@ class DieCore:
         self.array = FlashArray(chip, content)
         self.status = Registers(chip)
         self.locks = Locks(chip, self.status)
+        self.configuration = Configuration(chip, self.status)
         self.otp = SecurityRegisters(chip)
         self.times = BusyTimes(timing, seed, faults.slow)
         self.power_cut = power_cut

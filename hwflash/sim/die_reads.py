@@ -16,6 +16,7 @@ from hwflash.chip import opcodes as op
 from hwflash.chip.model import Chip
 from hwflash.sim.die_command import MODE, Command, cycle, padded
 from hwflash.sim.die_core import DieCore, Stream
+from hwflash.sim.die_map import READ_ANY
 
 _UNIQUE_ID_LENGTH: Final = {0xEF: 8, 0xC8: 16}  # Winbond, GigaDevice
 _WAKE_UP: Final = 3e-6  # tRES1
@@ -52,6 +53,13 @@ class ReadCommands:
         if self._chip.otp and not self._die.locks.has_bpr:
             stream = self._read_otp
             table[op.READ_SECURITY] = Command(stream, address=MODE, dummy=1, memory=False)
+
+        registers = self._die.configuration.any_registers
+        if registers:
+            table[READ_ANY] = Command(
+                lambda address: cycle(bytes((registers.get(address, 0),))),
+                address=MODE, dummy=1, memory=False,
+            )  # fmt: skip
 
     def _read(self, address: int) -> Stream:
         die, position = self._die, address

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hwflash.chip import opcodes as op
-from hwflash.chip.identity import TBPARM, top_parameters
-from hwflash.chip.model import Chip, DieAccess, Duration, EraseRegion, EraseType, Programming
+from hwflash.chip.model import Chip, DieAccess, Duration, Programming
 from hwflash.sim.die_command import MODE, Command
 from hwflash.sim.die_core import DieCore
 
@@ -87,15 +86,11 @@ class WriteCommands:
         return kinds[0].time if kinds else Duration(0.05, 0.4)
 
     def _add_erase(self) -> None:
-        found: dict[tuple[int, int], list[tuple[EraseRegion, EraseType]]] = {}
-        for region in self._chip.erase:
-            for kind in region.types:
-                found.setdefault((kind.opcode, MODE), []).append((region, kind))
-                if kind.opcode_4byte is not None:
-                    found.setdefault((kind.opcode_4byte, 4), []).append((region, kind))
-        for (opcode, width), kinds in found.items():
-            act = partial(self._erase, tuple(kinds))
-            self.table[opcode] = Command(act=act, address=width, needs_wel=True)
+        for kind in self._chip.erase_types:
+            for opcode, width in ((kind.opcode, MODE), (kind.opcode_4byte, 4)):
+                if opcode is not None:
+                    act = partial(self._erase, opcode)
+                    self.table[opcode] = Command(act=act, address=width, needs_wel=True)
         if self._chip.chip_erase is not None:
             command = Command(act=self._erase_chip, needs_wel=True)
             opcode = self._chip.chip_erase[0]
@@ -103,19 +98,17 @@ class WriteCommands:
             for code in both if opcode in both else (opcode,):
                 self.table[code] = command
 
-    def _erase(
-        self, kinds: tuple[tuple[EraseRegion, EraseType], ...], address: int, _data: bytes
-    ) -> None:
+    def _erase(self, opcode: int, address: int, _data: bytes) -> None:
         die = self._die
-        # TBPARM of Spansion's FL-S: the map stands on its head.
-        top = top_parameters(self._chip) and die.status.bit(TBPARM)
-        for region, kind in kinds:
-            first = self._chip.size - region.start - region.length if top else region.start
-            if first <= address < first + region.length:
+        for region in die.configuration.regions():
+            kind = next(
+                (kind for kind in region.types if opcode in (kind.opcode, kind.opcode_4byte)), None
+            )
+            end = region.start + region.length
+            if kind is not None and region.start <= address < end:
                 # The aligned block, clipped to its region: the 60 KiB of a hybrid map.
-                start = max(address - address % kind.size, first)
-                aligned_end = address - address % kind.size + kind.size
-                length = min(aligned_end, first + region.length) - start
+                start = max(address - address % kind.size, region.start)
+                length = min(address - address % kind.size + kind.size, end) - start
                 if die.suspended is not None or die.locks.refuses(start, length):
                     die.refuse("erase")
                     return

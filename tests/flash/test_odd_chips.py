@@ -342,3 +342,36 @@ def test_parameter_sectors_where_the_chip_is_set_to_have_them() -> None:
         bus.die.content[other] = 0
         bus.execute([Transfer(b"\x06"), Transfer(b"\x20" + other.to_bytes(3, "big"))])
         assert bus.die.content[other] == 0, "20h works among the 4 KiB sectors alone"
+
+
+@pytest.mark.parametrize(
+    ("first", "third", "small"),
+    [(0x00, 0, [(0, 128)]), (0x04, 0, [(-128, 128)]), (0x40, 0, [(0, 64), (-64, 64)]), (0, 8, [])],
+)
+def test_parameter_sectors_at_either_end_or_both(
+    first: int, third: int, small: list[tuple[int, int]]
+) -> None:
+    """SEMPER: the map is asked for, and the die erases by the bits, not by the map."""
+    part = catalog.load().by_name("S25HS01GT")
+    bus = DieBus(part.chip, sfdp=dumps.load("S25HS01GT-model").sfdp)
+    bus.die.configuration.any_registers.update({0x800002: first, 0x800004: third})
+    found = identify(bus, lambda _: [part.chip]).chip
+    size = found.size
+    assert [
+        (region.start, region.length)
+        for region in found.erase
+        if region.types[0].size == 4 * KIB
+    ] == [(place * KIB % size, length * KIB) for place, length in small]
+    flash = NorFlash(bus, found)
+    # The last bytes of the low region and the first of the one behind it, and at the top alike.
+    for address in (0, 60 * KIB, 64 * KIB, 128 * KIB, size - 130 * KIB, size - 60 * KIB):
+        block = flash.geometry.blocks_at(address)[0].range
+        around = Range(max(block.address - 16, 0), block.length + 32)
+        around = Range(around.address, min(around.end, size) - around.address)
+        bus.die.content[around.address : around.end] = bytes(around.length)
+        flash.erase(block.address, block.length)
+        inside = bus.die.content[block.address : block.end]
+        assert inside.count(0xFF) == block.length, block
+        outside = around.length - block.length
+        assert bus.die.content[around.address : around.end].count(0) == outside, block
+        bus.die.content[around.address : around.end] = b"\xff" * around.length
