@@ -36,6 +36,8 @@ BATCH_RUNS: Final = 64
 SHORTEST_AAI: Final = 4
 #: The wait grows by this after a batch in which something was lost.
 GROWTH: Final = 1.5
+#: Seconds to wait for the end of the last program: microseconds are no measure on a computer.
+PATIENCE: Final = 0.01
 
 _ENABLE: Final = Transfer(bytes((opcodes.WRITE_ENABLE,)))
 _DISABLE: Final = Transfer(bytes((opcodes.WRITE_DISABLE,)))
@@ -104,7 +106,7 @@ class ByteProgrammer:
         # A run that is sent again goes byte by byte: whatever is lost then leaves a hole only.
         programs = [op for page, attempts in batch for op in self._ops(page, attempts > 0)]
         old = self._bus.execute([*reads, *programs])[: len(reads)]
-        self._poller.wait_ready(self._time.maximum, 0.0, "program", pages[-1].address)
+        self._poller.wait_ready(PATIENCE, 0.0, "program", pages[-1].address)
         for (page, attempts), before, after in zip(
             batch, old, self._bus.execute(reads), strict=True
         ):

@@ -13,7 +13,6 @@ from typing import Final, Protocol
 from hwflash.chip.model import Chip, Duration, EraseRegion, EraseType, Programming
 from hwflash.units import Range
 
-
 #: Where single bytes or words are programmed, this many are one piece of work.
 BYTE_RUN: Final = 256
 _UNITS: Final = {Programming.BYTE: 1, Programming.AAI_BYTE: 1, Programming.AAI_WORD: 2}
@@ -109,9 +108,7 @@ class Geometry:
         """
         if self.program_unit:
             count = -(-length // self.program_unit)
-            return count * (
-                self.page_program.maximum + (self.program_unit + 1) * self.byte_seconds
-            )
+            return count * (self.page_program.maximum + (self.program_unit + 1) * self.byte_seconds)
         return self.page_program.typical + (length + 10) * self.byte_seconds
 
 

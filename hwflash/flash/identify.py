@@ -42,9 +42,10 @@ SST: Final = 0xBF
 SIGNATURE: Final = b"SFDP"
 #: Release from deep power-down takes up to 30 µs (tRES1 of common parts: 3 to 30 µs).
 WAKE_SECONDS: Final = 35e-6
+#: Maker and device, over and over.
+ASK_90H: Final = bytes((opcodes.READ_MANUFACTURER_ID, 0, 0, 0))
 
 _JEDEC: Final = bytes((opcodes.READ_JEDEC_ID,))
-_REMS: Final = bytes((opcodes.READ_MANUFACTURER_ID, 0, 0, 0))
 _NOTHING: Final = (b"\0\0\0", b"\xff\xff\xff")
 
 
@@ -126,8 +127,13 @@ def _id_otherwise(bus: SpiBus) -> bytes | None:
     found = _id_twice(bus, _JEDEC)
     if found[:3] not in _NOTHING:
         return found
-    found = _id_twice(bus, _REMS)
-    return found if found[0] == SST and found == found[:2] * (ID_LENGTH // 2) else None
+    found = _id_twice(bus, ASK_90H)
+    return found if is_90h_id(found) else None
+
+
+def is_90h_id(answer: bytes) -> bool:
+    """Whether an answer to `ASK_90H` is the id of a part that is known by it."""
+    return answer[0] == SST and answer == (answer[:2] * len(answer))[: len(answer)]
 
 
 def read_sfdp(bus: SpiBus) -> bytes | None:

@@ -84,7 +84,8 @@ class NorFlash:
         )
         self._segment = 0
         self._die = 0
-        self._starts_so = self._commands.enter() != () and self._starts_wide()
+        changes_mode = self._commands.enter() or (self._commands.dedicated and chip.dies.erase)
+        self._starts_so = bool(changes_mode) and self._starts_wide()
         self._every_die(self._commands.enter())
 
     @property
@@ -264,7 +265,7 @@ class NorFlash:
             *mode, command = self._commands.erase_die(address)
             self._send(mode)
             self._erase(command, time, length, "die erase", address)
-            self._send(self._commands.leave_erase_die())
+            self._send(() if self._starts_so else self._commands.leave_erase_die())
             return
         command = self._commands.erase(block.kind, address)
         self._erase(command, time, length, f"{block.kind.size}-byte erase", address)

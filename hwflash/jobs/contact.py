@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from hwflash.bus.spi import SpiBus, Transfer, Wait
 from hwflash.chip import opcodes
 from hwflash.errors import ChipError
-from hwflash.flash.identify import WAKE_SECONDS
+from hwflash.flash.identify import ASK_90H, WAKE_SECONDS, is_90h_id
 from hwflash.jobs.opening import Request, open_programmer
 from hwflash.jobs.session import open_session
 from hwflash.progress import CancelToken, NullReporter, Progress, Reporter
@@ -129,7 +129,10 @@ def _ask(bus: SpiBus) -> bytes:
     wake = Transfer(bytes((opcodes.RELEASE_POWER_DOWN,)))
     identify = Transfer(bytes((opcodes.READ_JEDEC_ID,)), ID_BYTES)
     tables = Transfer(bytes((opcodes.READ_SFDP, 0, 0, 0, 0)), SFDP_BYTES)
-    _, _, jedec_id, sfdp = bus.execute([wake, Wait(WAKE_SECONDS), identify, tables])
+    old = Transfer(ASK_90H, ID_BYTES)
+    _, _, jedec_id, sfdp, old_id = bus.execute([wake, Wait(WAKE_SECONDS), identify, tables, old])
+    if not jedec_id.strip(b"\xff") and is_90h_id(old_id):
+        jedec_id = old_id
     return jedec_id + sfdp
 
 

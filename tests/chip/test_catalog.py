@@ -17,8 +17,8 @@ from hwflash.chip.model import (
     Chip,
     EnterFourByte,
     EraseType,
-    Programming,
     FailFlags,
+    Programming,
     ProtectionStyle,
     RegisterBit,
 )

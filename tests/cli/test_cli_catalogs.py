@@ -61,7 +61,9 @@ def test_probe_of_a_chip_with_four_byte_addresses(bench: Bench) -> None:
     found = probe(bench, "W25Q256JV")
     assert found["size"] == 32 * MIB
     assert found["address_bytes"] == "3 or 4"
-    assert found["four_byte"] == {"enter": "b7", "opcodes": False, "read_opcodes": False}, "its SFDP names none"
+    assert found["four_byte"] == {"enter": "b7", "opcodes": False, "read_opcodes": False}, (
+        "its SFDP names none"
+    )
     assert "entered by B7h and left by E9h" in bench.run("probe", "-p", "sim://W25Q256JV").out
 
 

@@ -173,6 +173,13 @@ def test_a_die_erase_among_4_byte_commands() -> None:
     assert not bus.die.four_byte
     sent = [command for command in bus.commands() if command != "05"]
     assert sent == ["06", "b7", "04", "06", "c401000000", "06", "e9", "04"]
+    bus.die.nonvolatile = 0xFFFE  # a chip that powers up in the mode stays in it
+    bus.die.restart()
+    bus.override = lambda op: b"\xfe\xff" if op.write == b"\xb5" else None
+    other = NorFlash(bus, replace(chip, fail_flags=FailFlags.MICRON_FSR))
+    bus.override = lambda op: b"\x80" if op.write == b"\x70" else None
+    other.erase(16 * MIB, 16 * MIB)
+    assert bus.die.four_byte
 
 
 def test_every_die_enters_the_4_byte_mode_and_leaves_it() -> None:
@@ -358,9 +365,7 @@ def test_parameter_sectors_at_either_end_or_both(
     found = identify(bus, lambda _: [part.chip]).chip
     size = found.size
     assert [
-        (region.start, region.length)
-        for region in found.erase
-        if region.types[0].size == 4 * KIB
+        (region.start, region.length) for region in found.erase if region.types[0].size == 4 * KIB
     ] == [(place * KIB % size, length * KIB) for place, length in small]
     flash = NorFlash(bus, found)
     # The last bytes of the low region and the first of the one behind it, and at the top alike.

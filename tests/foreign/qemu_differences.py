@@ -159,6 +159,7 @@ LARGE = frozenset(
 SFDP = frozenset(
     {"w25q256", "w25q512jv", "w25q01jvq", "n25q256a", "mx25l25635e", "mx25l25635f", "mx66l1g45g"}
 )
+LONG_ID = frozenset({"mt25ql512ab", "mt25ql01g"})
 SMALL = frozenset({"w25q64", "n25q128", "mx25l12805d", "is25lp128", "gd25q64", "en25q64"}) | SST
 TESTED = WINBOND | MICRON | MACRONIX | ISSI | OTHERS
 
@@ -175,7 +176,7 @@ DIFFERENCES = {
         Difference("status-write-two-bytes", _spansion_status, SPANSION),
         Difference("miso-low-when-idle", _miso_low),
         Difference("registers-answer-once", _register_once, TESTED - SMALL),
-        Difference("id-padded-with-00", _id_padded, TESTED - SPANSION - {"mt25ql512ab", "mt25ql01g"}),
+        Difference("id-padded-with-00", _id_padded, TESTED - SPANSION - LONG_ID),
         Difference("no-deep-power-down", _no_power_down),
         Difference("no-rems-res-unique-id", _no_identity, TESTED - SST),
         Difference("b7-without-write-enable", _four_byte_without_enable, MICRON),

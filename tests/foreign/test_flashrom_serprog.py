@@ -90,7 +90,13 @@ class Flashrom:
         serving = self.served.serving
         where = f"dev={serving.node}:115200" if serving.node else f"ip=127.0.0.1:{serving.port}"
         done = subprocess.run(
-            [str(FLASHROM), "-p", f"serprog:{where}{self.more}", *(["-c", chip] if chip else []), *words],
+            [
+                str(FLASHROM),
+                "-p",
+                f"serprog:{where}{self.more}",
+                *(["-c", chip] if chip else []),
+                *words,
+            ],
             capture_output=True,
             text=True,
             timeout=120,

@@ -9,7 +9,7 @@ from hwflash.errors import ChipStateUnknown
 from hwflash.jobs.prepare import WriteOptions
 from hwflash.jobs.session import Session
 from hwflash.jobs.write import resume, unfinished
-from hwflash.units import KIB, MIB
+from hwflash.units import MIB
 
 __all__ = ["desk"]
 
