@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwflash.chip import catalog, dumps
+from hwflash.chip import catalog, dumps, opcodes
 from hwflash.chip.catalog import Catalog, Part
 from hwflash.chip.model import (
     Chip,
@@ -574,3 +574,26 @@ def test_a_damaged_file_is_read_or_refused(
     except ImageError:
         return
     assert all(part.chip.size > 0 for part in parts)
+
+
+def test_die_erase_where_linux_has_it() -> None:
+    """Linux erases these parts by C4h, die by die; ours have dies, that erase, and no chip erase."""
+    seen = set()
+    for part in PARTS:
+        if part.sfdp_dump is None:
+            continue
+        expected = dumps.load(part.sfdp_dump).expected.get("chip_erase")
+        chip = part.chip
+        if expected is not None:
+            stacked = int(expected, 16) == opcodes.DIE_ERASE
+            assert stacked == (chip.dies.erase is not None), chip.part
+            assert not (stacked and chip.chip_erase), chip.part
+            seen.add((chip.part, stacked))
+    assert ("N25Q00AA", True) in seen
+    assert len(seen) > 5
+
+
+def test_stacks_that_sfdp_alone_describes_are_read_die_by_die() -> None:
+    dump = dumps.load("MT35XU01GBBA")
+    assert to_chip(parse(dump.sfdp), bytes.fromhex("2c5b1b")).dies.count == 4
+    assert to_chip(parse(dump.sfdp), bytes.fromhex("ef5b1b")).dies.count == 1

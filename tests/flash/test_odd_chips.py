@@ -351,6 +351,7 @@ def test_parameter_sectors_where_the_chip_is_set_to_have_them() -> None:
         assert bus.die.content[other] == 0, "20h works among the 4 KiB sectors alone"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "third", "small"),
     [(0x00, 0, [(0, 128)]), (0x04, 0, [(-128, 128)]), (0x40, 0, [(0, 64), (-64, 64)]), (0, 8, [])],

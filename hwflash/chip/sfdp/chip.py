@@ -15,6 +15,7 @@ from hwflash.chip import opcodes
 from hwflash.chip.model import (
     Addressing,
     Chip,
+    Dies,
     Duration,
     EnterFourByte,
     EraseRegion,
@@ -62,6 +63,9 @@ _ERASED_VALUES: Final = {bytes.fromhex("c1601a"): ("CYRS17B512", 0x00)}
 # Ref: Linux drivers/mtd/spi-nor/micron-st.c (n25q00, mt25qu01g, mt35xu01gbba: die erase C4h).
 _MICRON: Final = frozenset({0x20, 0x2C})
 _MICRON_STACKED: Final = 1 << 27
+# Their dies have 256 or 512 Mbit, and a read goes on at the start of its die: reads that end at the
+# borders of the smaller one are right for both.
+_MICRON_DIE: Final = 1 << 25
 
 # SEMPER parts, by the first two id bytes: on-die ECC over 16-byte units, each to be programmed
 # once. Ref: Linux drivers/mtd/spi-nor/spansion.c, cypress_nor_ecc_init.
@@ -254,8 +258,12 @@ def _status(basic: BasicFlash) -> StatusCommands:
     )
 
 
+def _stacked(basic: BasicFlash, jedec_id: bytes) -> bool:
+    return jedec_id[:1] != b"" and jedec_id[0] in _MICRON and basic.size >= _MICRON_STACKED
+
+
 def _chip_erase(basic: BasicFlash, jedec_id: bytes) -> tuple[int, Duration] | None:
-    if jedec_id[:1] and jedec_id[0] in _MICRON and basic.size >= _MICRON_STACKED:
+    if _stacked(basic, jedec_id):
         return None
     if basic.times is not None:
         return opcodes.CHIP_ERASE, basic.times.chip_erase
@@ -299,6 +307,7 @@ def to_chip(
         page_program=DEFAULT_PAGE_PROGRAM if basic.times is None else basic.times.page,
         chip_erase=_chip_erase(basic, jedec_id),
         addressing=addressing(sfdp),
+        dies=Dies(basic.size // _MICRON_DIE) if _stacked(basic, jedec_id) else Dies(),
         fail_flags=FailFlags.MICRON_FSR if micron else FailFlags.NONE,
         status=_status(basic),
         quirks=frozenset({"no-reprogram"} if jedec_id[:2] in _SEMPER else ()),
