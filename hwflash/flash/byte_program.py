@@ -12,8 +12,7 @@ good without an erase, and is told as a failure.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,12 +21,11 @@ from hwflash.chip import opcodes
 from hwflash.chip.commands import CommandSet
 from hwflash.chip.model import Programming
 from hwflash.flash.pipeline import (
-    ATTEMPTS,
     MAXIMUM_MARGIN,
     Page,
+    Programmer,
     StatusPoller,
     program_failed,
-    program_refused,
 )
 
 #: Runs of 256 bytes in one batch: a quarter of a second on the bus.
@@ -50,56 +48,30 @@ class GrowingWait:
     seconds: float
 
 
-class ByteProgrammer:
-    """Programs runs of bytes through a `SpiBus`, as `hwflash.flash.pipeline.PageProgrammer` pages.
+class ByteProgrammer(Programmer):
+    """Programs runs of bytes through a `SpiBus`.
 
     Attributes:
-        programs: program commands sent.
-        retries: runs that had to be sent again.
         wait: the wait after each program.
     """
 
     def __init__(self, bus: SpiBus, commands: CommandSet) -> None:
+        super().__init__(BATCH_RUNS)
         self._bus = bus
         self._commands = commands
         self._time = commands.chip.page_program
         self._how = commands.chip.programming
         self._poller = StatusPoller(bus, commands.chip)
         self.wait = GrowingWait(self._time.maximum)
-        self.programs = 0
-        self.retries = 0
 
-    def program(
-        self, pages: Sequence[Page], done: Callable[[Sequence[Page]], None] | None = None
-    ) -> None:
-        """Program runs; their erased state is the caller's business.
+    def _round(self, batch: Sequence[tuple[Page, int]]) -> list[tuple[Page, int]]:
+        again = list(self._lost(batch))
+        if again:  # slower than its data sheet
+            limit = self._time.maximum * MAXIMUM_MARGIN
+            self.wait.seconds = min(self.wait.seconds * GROWTH, limit)
+        return again
 
-        Args:
-            pages: what to program.
-            done: called with the runs of each batch that are proven programmed.
-
-        Raises:
-            ChipTimeout: the chip did not get ready.
-            ChipError: it does not take the bytes (``chip.program-refused``), or holds others
-                than were sent (``chip.program-failed``).
-        """
-        queue = deque((page, 0) for page in pages)
-        while queue:
-            batch = [queue.popleft() for _ in range(min(BATCH_RUNS, len(queue)))]
-            again = list(self._batch(batch))
-            if again:  # slower than its data sheet
-                limit = self._time.maximum * MAXIMUM_MARGIN
-                self.wait.seconds = min(self.wait.seconds * GROWTH, limit)
-            for page, attempts in again:
-                if attempts >= ATTEMPTS:
-                    raise program_refused(page.address)
-            queue.extendleft(reversed(again))
-            self.retries += len(again)
-            missing = {page.address for page, _ in again}
-            if done is not None:
-                done([page for page, _ in batch if page.address not in missing])
-
-    def _batch(self, batch: Sequence[tuple[Page, int]]) -> Iterator[tuple[Page, int]]:
+    def _lost(self, batch: Sequence[tuple[Page, int]]) -> Iterator[tuple[Page, int]]:
         """Program a batch blind; gives what is still missing, with one attempt more."""
         pages = [page for page, _ in batch]
         reads = [Transfer(self._commands.read(page.address), len(page.data)) for page in pages]

@@ -201,7 +201,7 @@ class NorFlash:
     def program_pages(
         self, pages: Sequence[Page], done: Callable[[Sequence[Page]], None] | None = None
     ) -> None:
-        """Program pages through the pipeline; see `PageProgrammer.program`."""
+        """Program pages through the pipeline; see `Programmer.program`."""
         if not self._commands.segmented and not self._commands.selects():
             self.pages.program(pages, done)
             return

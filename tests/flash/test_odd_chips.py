@@ -182,6 +182,23 @@ def test_a_die_erase_among_4_byte_commands() -> None:
     assert bus.die.four_byte
 
 
+def test_the_planner_erases_a_die_where_that_is_cheaper() -> None:
+    chip = small_chip(
+        512 * KIB, dies=Dies(4, erase=(0xC4, Duration(0.2, 0.5))), chip_erase=None
+    )  # fmt: skip
+    flash = NorFlash(DieBus(chip), chip)
+    die = 128 * KIB
+    window = Window(die, bytes(die), pattern(die))
+    steps = make_plan(chip.part, flash.geometry, [window]).steps
+    assert [step.range for step in steps if step.kind == "erase"] == [Range(die, die)]
+    # A block that stays: the other is erased alone, and nothing of the die is lost.
+    kept = Window(die, bytes(die), bytes(64 * KIB) + pattern(64 * KIB))
+    steps = make_plan(chip.part, flash.geometry, [kept]).steps
+    assert [step.range for step in steps if step.kind == "erase"] == [
+        Range(die + 64 * KIB, 64 * KIB)
+    ]
+
+
 def test_every_die_enters_the_4_byte_mode_and_leaves_it() -> None:
     chip = large_chip(
         Addressing(enter=EnterFourByte.B7), dies=Dies(2, DieAccess.SELECT), chip_erase=None
