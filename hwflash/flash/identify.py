@@ -85,10 +85,10 @@ def read_id(bus: SpiBus) -> bytes:
     """
     wake = Transfer(bytes((opcodes.RELEASE_POWER_DOWN,)))
     ask = Transfer(bytes((opcodes.READ_STATUS_1,)), 1)
-    bus.execute([wake, Wait(WAKE_SECONDS)])
-    first = _id_twice(bus, _JEDEC)
+    command = Transfer(_JEDEC, ID_LENGTH)
+    _, _, *answers, state = bus.execute([wake, Wait(WAKE_SECONDS), command, command, ask])
+    first = _agreed(answers)
     if first[:3] in _NOTHING:
-        state = bus.execute([ask])[0]
         # A busy chip answers its status only: the cable was pulled during an erase, and is back.
         if state[0] not in (0x00, 0xFF) and state[0] & opcodes.STATUS_WIP:
             raise ChipError(
@@ -104,9 +104,8 @@ def read_id(bus: SpiBus) -> bytes:
     return first
 
 
-def _id_twice(bus: SpiBus, command: bytes) -> bytes:
-    ask = Transfer(command, ID_LENGTH)
-    first, second = bus.execute([ask, ask])
+def _agreed(answers: Sequence[bytes]) -> bytes:
+    first, second = answers
     if first[:3] != second[:3]:
         raise BusUnstable(
             f"two reads of the chip's id gave {first[:3].hex()} and {second[:3].hex()}",
@@ -124,10 +123,10 @@ def _id_otherwise(bus: SpiBus) -> bytes | None:
     device over and over.
     """
     bus.execute([Transfer(bytes((opcodes.WRITE_DISABLE,)))])
-    found = _id_twice(bus, _JEDEC)
+    found = _agreed(bus.execute([Transfer(_JEDEC, ID_LENGTH)] * 2))
     if found[:3] not in _NOTHING:
         return found
-    found = _id_twice(bus, ASK_90H)
+    found = _agreed(bus.execute([Transfer(ASK_90H, ID_LENGTH)] * 2))
     return found if is_90h_id(found) else None
 
 

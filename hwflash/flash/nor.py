@@ -84,6 +84,8 @@ class NorFlash:
         )
         self._segment = 0
         self._die = 0
+        if self._commands.selects():  # whoever used the chip before may have left another
+            self._select_die(0)
         changes_mode = self._commands.enter() or (self._commands.dedicated and chip.dies.erase)
         self._starts_so = bool(changes_mode) and self._starts_wide()
         self._every_die(self._commands.enter())

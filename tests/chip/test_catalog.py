@@ -577,7 +577,7 @@ def test_a_damaged_file_is_read_or_refused(
 
 
 def test_die_erase_where_linux_has_it() -> None:
-    """Linux erases these parts by C4h, die by die; ours have dies, that erase, and no chip erase."""
+    """Linux erases them by C4h, die by die: ours have dies, that erase, and no chip erase."""
     seen = set()
     for part in PARTS:
         if part.sfdp_dump is None:

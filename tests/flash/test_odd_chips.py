@@ -215,6 +215,14 @@ def test_every_die_enters_the_4_byte_mode_and_leaves_it() -> None:
     assert not bus.die.parked[1]["four_byte"]
 
 
+def test_a_die_selected_by_somebody_else_is_not_believed() -> None:
+    chip = stack(DieAccess.SELECT)
+    bus = DieBus(chip)
+    bus.die.content[0], bus.die.content[128 * KIB] = 1, 2
+    bus.execute([Transfer(b"\xc2\x02")])
+    assert NorFlash(bus, chip).read(0, 1) == b"\1"
+
+
 def test_the_status_of_the_die_that_works_is_asked() -> None:
     """Nobody selected it: the register says ready while the erase goes on."""
     chip = stack(DieAccess.STATUS)
