@@ -63,7 +63,6 @@ class NorFlash:
         self._commands = CommandSet.choose(chip, bus.frequency)
         self._poller = StatusPoller(bus, chip)
         single = chip.programming is not Programming.PAGE
-        self.pages: PageProgrammer | ByteProgrammer
         self.pages = (ByteProgrammer if single else PageProgrammer)(bus, self._commands)
         usable = Geometry.of(chip, 8 / bus.frequency)
         self._geometry = Geometry(

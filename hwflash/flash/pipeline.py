@@ -223,8 +223,8 @@ class Programmer(ABC):
 
     def __init__(self, batch: int) -> None:
         self._pages = batch
-        self.programs = 0
-        self.retries = 0
+        self.programs: int = 0
+        self.retries: int = 0
 
     def program(
         self, pages: Sequence[Page], done: Callable[[Sequence[Page]], None] | None = None
