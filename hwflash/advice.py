@@ -169,8 +169,14 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "chip.conflict": Advice(
         "SFDP or the catalog", "decide with --chip NAME (`hwflash chips list`) or --size"
     ),
-    "chip.stacked": Advice(
-        "the part", "if you know that it works on this part, insist on it with --chip NAME"
+    "chip.ambiguous": Advice(
+        "the part", "read what is printed on the chip, and name it with --chip NAME"
+    ),
+    "chip.nand": Advice("the part", "SPI NAND needs a tool that knows bad blocks and ECC"),
+    "chip.dataflash": Advice("the part", "AT45DB DataFlash needs a tool made for it"),
+    "chip.erased-value": Advice("the part", "no image for ordinary flash fits this part"),
+    "chip.page-size": Advice(
+        "SFDP or the part", "if the tables are wrong, name the part with --chip or --chip-file"
     ),
     "chip.voltage": Advice(
         "the wrong adapter",

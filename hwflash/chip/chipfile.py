@@ -33,12 +33,15 @@ from hwflash.chip.chipfile_form import PartForm
 from hwflash.chip.model import (
     Addressing,
     Chip,
+    DieAccess,
+    Dies,
     Duration,
     EnterFourByte,
     EraseRegion,
     EraseType,
     OtpAccess,
     OtpArea,
+    Programming,
     ProtectionLayout,
     ProtectionStyle,
     StatusCommands,
@@ -173,9 +176,13 @@ def _entry_faults(entry: PartForm) -> Iterator[Fault]:
     elif sizes_fine and entry.size % (min if entry.regions else max)(entry.erase):
         yield "size", "must be a multiple of the erase sizes"
     yield from _region_faults(entry)
+    yield from _die_faults(entry)
     address = entry.addressing
     reaches = address.opcodes or address.enter is not EnterFourByte.NONE
-    if entry.size > 16 * MIB and not reaches:
+    span = entry.size
+    if entry.dies.access is DieAccess.SELECT:
+        span //= entry.dies.count
+    if span > 16 * MIB and not reaches:
         yield "addressing", "a chip above 16 MiB needs a way to take 4-byte addresses"
     yield from _protection_faults(entry)
     if entry.status.read.get(1) != 0x05:
@@ -201,6 +208,16 @@ def _region_faults(entry: PartForm) -> Iterator[Fault]:
         used = {size for region in entry.regions for size in region.erase}
         for size in entry.erase.keys() - used:
             yield f"erase.{size}", "is used in no region"
+
+
+def _die_faults(entry: PartForm) -> Iterator[Fault]:
+    if (entry.programming is Programming.PAGE) != (entry.page_size > 1):
+        yield "programming", "a part with pages of one byte, and no other, programs bytes or words"
+    dies = entry.dies
+    if entry.size % dies.count or not _power_of_two(entry.size // dies.count):
+        yield "dies.count", "the size of a die must be a power of two"
+    if dies.count == 1 and (dies.erase or dies.access is not DieAccess.ADDRESS):
+        yield "dies.count", "one die needs neither an erase nor an access of its own"
 
 
 def _protection_faults(entry: PartForm) -> Iterator[Fault]:
@@ -240,6 +257,12 @@ def _duration(pair: tuple[float, float], factor: float) -> Duration:
     return Duration(pair[0] * factor, pair[1] * factor)
 
 
+def _dies(entry: PartForm) -> Dies:
+    one = entry.dies.erase
+    erase = (one.opcode, _duration(one.s, 1.0)) if one else None
+    return Dies(entry.dies.count, entry.dies.access, erase)
+
+
 def _part(name: str, maker: str, entry: PartForm, file: str) -> Part:
     types = {
         size: EraseType(size, erase.opcode, _duration(erase.ms, 1e-3), erase.opcode_4byte)
@@ -260,6 +283,8 @@ def _part(name: str, maker: str, entry: PartForm, file: str) -> Part:
         page_program=_duration(entry.page_program_ms, 1e-3),
         chip_erase=(bulk.opcode, _duration(bulk.s, 1.0)) if bulk else None,
         addressing=Addressing(**entry.addressing.model_dump()),
+        programming=entry.programming,
+        dies=_dies(entry),
         voltage=entry.voltage,
         read_max_hz=entry.read_max_mhz * 1e6 if entry.read_max_mhz else None,
         fast_read_max_hz=entry.max_mhz * 1e6 if entry.max_mhz else None,
@@ -267,6 +292,8 @@ def _part(name: str, maker: str, entry: PartForm, file: str) -> Part:
         status=StatusCommands(
             read=dict(status.read),
             write=dict(status.write),
+            enable=status.enable,
+            power_up=status.power_up,
             volatile_enable=status.volatile_enable,
             lasting_instead=status.lasting_instead,
             write_time=_duration(status.write_ms, 1e-3),
@@ -286,6 +313,7 @@ def _part(name: str, maker: str, entry: PartForm, file: str) -> Part:
         otp_access=entry.otp_access,
         soft_reset=entry.soft_reset,
         deep_power_down=entry.deep_power_down,
+        id_command=entry.id_command,
         quirks=frozenset(entry.quirks),
         datasheet=entry.datasheet,
     )

@@ -6,14 +6,16 @@ Every value is checked on its own here; `hwflash.chip.chipfile` checks them agai
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from hwflash.chip.model import (
+    DieAccess,
     EnterFourByte,
     FailFlags,
     OtpAccess,
+    Programming,
     ProtectionStyle,
     RegisterBit,
     SectorLocks,
@@ -112,6 +114,15 @@ class AddressingForm(Table):
     three_byte: bool = True
     enter: EnterFourByte = EnterFourByte.NONE
     opcodes: bool = False
+    read_opcodes: bool = False
+
+
+class DiesForm(Table):
+    """As `hwflash.chip.model.Dies`; ``erase`` is that of one die, typical and maximum seconds."""
+
+    count: Annotated[int, Field(ge=1, le=16, strict=True)]
+    access: DieAccess = DieAccess.ADDRESS
+    erase: ChipEraseForm | None = None
 
 
 class StatusForm(Table):
@@ -119,6 +130,8 @@ class StatusForm(Table):
 
     read: dict[_Register, _Opcode] = {1: 0x05}
     write: dict[_Register, _Opcode] = {1: 0x01}
+    enable: _Opcode = 0x06
+    power_up: _Opcode | None = None
     volatile_enable: bool = False
     lasting_instead: bool = True
     write_ms: _Pair
@@ -162,6 +175,8 @@ class PartForm(Table):
     chip_erase: ChipEraseForm | None = None
     page_program_ms: _Pair
     addressing: AddressingForm = AddressingForm()
+    programming: Programming = Programming.PAGE
+    dies: DiesForm = DiesForm(count=1)
     status: StatusForm
     protection: ProtectionForm = ProtectionForm(style=ProtectionStyle.NONE)
     sector_locks: SectorLocks = SectorLocks.NONE
@@ -170,6 +185,7 @@ class PartForm(Table):
     fail_flags: FailFlags = FailFlags.NONE
     soft_reset: bool = False
     deep_power_down: bool = True
+    id_command: Literal[0x9F, 0x90] = 0x9F
     quirks: list[Annotated[str, AfterValidator(_known_quirk)]] = []
     datasheet: Annotated[str, Field(min_length=1)]
     sfdp: str | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hwflash.chip import opcodes
-from hwflash.chip.model import Chip, EnterFourByte, EraseType
+from hwflash.chip.model import Chip, DieAccess, EnterFourByte, EraseType, Programming
 from hwflash.errors import ChipUnsupported
 
 THREE_BYTE_SPAN = 1 << 24
@@ -48,7 +48,8 @@ class CommandSet:
         addressing = chip.addressing
         if not addressing.three_byte or addressing.enter is EnterFourByte.ALWAYS:
             return cls(chip, 4, dedicated=False, segmented=False, fast=fast)
-        if chip.size <= THREE_BYTE_SPAN:
+        span = chip.die_size if chip.dies.access is DieAccess.SELECT else chip.size
+        if span <= THREE_BYTE_SPAN:
             return cls(chip, 3, dedicated=False, segmented=False, fast=fast)
         reachable = all(
             any(kind.opcode_4byte is not None for kind in region.types) for region in chip.erase
@@ -76,16 +77,9 @@ class CommandSet:
         """
         if self.segmented:
             return self.select_segment(0)
-        if self.width == 4 and not self.dedicated:
-            if self.chip.addressing.enter is EnterFourByte.B7:
-                return (bytes((opcodes.ENTER_4BYTE,)),)
-            if self.chip.addressing.enter is EnterFourByte.WREN_B7:
-                # A part that did not need the write enable would keep it: take it back.
-                return (
-                    bytes((opcodes.WRITE_ENABLE,)),
-                    bytes((opcodes.ENTER_4BYTE,)),
-                    bytes((opcodes.WRITE_DISABLE,)),
-                )
+        wanted = self.chip.addressing.enter in (EnterFourByte.B7, EnterFourByte.WREN_B7)
+        if self.width == 4 and not self.dedicated and wanted:
+            return self._mode(opcodes.ENTER_4BYTE)
         return ()
 
     def leave(self) -> tuple[bytes, ...]:
@@ -110,6 +104,42 @@ class CommandSet:
             bytes((opcodes.WRITE_EXTENDED_ADDRESS, segment)),
         )
 
+    def die(self, address: int) -> int:
+        """The die an address is in."""
+        return address // self.chip.die_size
+
+    def selects(self) -> bool:
+        """Whether a die must be selected before it is worked on."""
+        return self.chip.dies.access is not DieAccess.ADDRESS
+
+    def select_die(self, die: int) -> bytes:
+        """The command after which a die listens, and its status register is read."""
+        return bytes((opcodes.SELECT_DIE, die))
+
+    def erase_die(self, address: int) -> tuple[bytes, ...]:
+        """Commands that erase the die an address is in, the last of them the erase.
+
+        C4h has no 4-byte command of its own: where only such are used, the mode is entered for
+        it, and `leave_erase_die` leaves it.
+        """
+        erase = self.chip.dies.erase
+        if erase is None:
+            raise AssertionError("a chip without a die erase was to erase a die")
+        mode = self._mode(opcodes.ENTER_4BYTE) if self.dedicated else ()
+        width = 4 if self.dedicated else self.width
+        return (*mode, self._with_address(erase[0], address, width))
+
+    def leave_erase_die(self) -> tuple[bytes, ...]:
+        """Commands that bring the addressing back that was before `erase_die`."""
+        return self._mode(opcodes.EXIT_4BYTE) if self.dedicated else ()
+
+    def _mode(self, opcode: int) -> tuple[bytes, ...]:
+        change = bytes((opcode,))
+        if self.chip.addressing.enter is not EnterFourByte.WREN_B7:
+            return (change,)
+        # A part that did not need the write enable would keep it: take it back.
+        return (bytes((opcodes.WRITE_ENABLE,)), change, bytes((opcodes.WRITE_DISABLE,)))
+
     def read(self, address: int) -> bytes:
         """The command after which the chip streams data from ``address``."""
         if self.fast:
@@ -117,6 +147,14 @@ class CommandSet:
             return self._with_address(opcode, address) + b"\0"
         opcode = opcodes.READ_4BYTE if self.dedicated else opcodes.READ
         return self._with_address(opcode, address)
+
+    def auto_increment(self, address: int, data: bytes) -> tuple[bytes, ...]:
+        """The commands of an auto address increment, one for each byte or word of ``data``."""
+        word = self.chip.programming is Programming.AAI_WORD
+        opcode, unit = (opcodes.AAI_WORD, 2) if word else (opcodes.AAI_BYTE, 1)
+        first = self._with_address(opcode, address) + data[:unit]
+        rest = (bytes((opcode,)) + data[at : at + unit] for at in range(unit, len(data), unit))
+        return (first, *rest)
 
     def program(self, address: int, data: bytes) -> bytes:
         """Page program; ``data`` must not cross a page."""
@@ -134,6 +172,8 @@ class CommandSet:
         """Whether this erase type can be commanded with this addressing."""
         return not self.dedicated or kind.opcode_4byte is not None
 
-    def _with_address(self, opcode: int, address: int) -> bytes:
-        span = 1 << (8 * self.width)
-        return bytes((opcode,)) + (address % span).to_bytes(self.width, "big")
+    def _with_address(self, opcode: int, address: int, width: int | None = None) -> bytes:
+        width = width or self.width
+        if self.chip.dies.access is DieAccess.SELECT:
+            address %= self.chip.die_size
+        return bytes((opcode,)) + (address % (1 << 8 * width)).to_bytes(width, "big")

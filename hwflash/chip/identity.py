@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hwflash.chip.model import Addressing, Chip, EraseRegion, EraseType
+from hwflash.chip.model import (
+    Addressing,
+    Chip,
+    DieAccess,
+    EnterFourByte,
+    EraseRegion,
+    EraseType,
+    RegisterBit,
+)
 from hwflash.chip.twins import cautious
 from hwflash.errors import ChipUnknown, UsageError
 
@@ -21,6 +29,9 @@ MANUFACTURERS = {
     0x85: "Puya", 0x9D: "ISSI", 0xA1: "Fudan", 0xBF: "Microchip/SST", 0xC2: "Macronix",
     0xC8: "GigaDevice", 0xEF: "Winbond",
 }  # fmt: skip
+
+#: Spansion FL-S: the 4 KiB sectors are at the top. One-time programmable.
+TBPARM = RegisterBit(2, 2)
 
 #: What a `Conflict` can be about.
 FIELDS = ("size", "page_size", "erase")
@@ -98,6 +109,8 @@ def resolve(
     Raises:
         ChipUnknown: no source describes it.
     """
+    if sfdp is not None:
+        sfdp = _whole_stack(sfdp, candidates if override is None else [override])
     if override is not None:
         against = conflicts(sfdp, override) if sfdp else ()
         found = Resolved(override, "override", against, settled=frozenset(FIELDS))
@@ -126,6 +139,14 @@ def resolve(
         source="override",
         settled=found.settled | {"size"},
     )
+
+
+def _whole_stack(sfdp: Chip, candidates: Sequence[Chip]) -> Chip:
+    """The tables of a die that is selected describe that die: all of them together."""
+    for part in candidates:
+        if part.dies.access is DieAccess.SELECT and sfdp.size == part.die_size:
+            return replace(resize(sfdp, part.size), chip_erase=None)
+    return sfdp
 
 
 def _distance(sfdp: Chip, catalog: Chip) -> tuple[int, int]:
@@ -209,6 +230,24 @@ def resize(chip: Chip, size: int) -> Chip:
     regions[-1] = EraseRegion(last.start, size - last.start, last.types)
     chip_erase = chip.chip_erase if size >= chip.size else None
     return replace(chip, size=size, erase=tuple(regions), chip_erase=chip_erase)
+
+
+def mirrored(chip: Chip) -> Chip:
+    """The chip with its erase map turned round: parameter sectors at the other end."""
+    regions = tuple(
+        EraseRegion(chip.size - region.start - region.length, region.length, region.types)
+        for region in reversed(chip.erase)
+    )
+    return replace(chip, erase=regions)
+
+
+def top_parameters(chip: Chip) -> bool:
+    """Whether a bit of this chip, and no table, says where its 4 KiB sectors are (`TBPARM`)."""
+    return (
+        "sector-map-configurable" in chip.quirks
+        and chip.addressing.enter is EnterFourByte.BANK_REGISTER
+        and 2 in chip.status.read
+    )
 
 
 def _start(region: EraseRegion) -> int:

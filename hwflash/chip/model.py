@@ -68,11 +68,46 @@ class Addressing:
         enter: how the 4-byte mode is entered.
         opcodes: the dedicated 4-byte commands 13h, 0Ch and 12h exist
             (each erase type has its own ``opcode_4byte``).
+        read_opcodes: of these only the reads 13h and 0Ch exist (W25Q256FV): nothing can be
+            programmed by them, so they are not used.
     """
 
     three_byte: bool = True
     enter: EnterFourByte = EnterFourByte.NONE
     opcodes: bool = False
+    read_opcodes: bool = False
+
+
+class Programming(StrEnum):
+    """What one program command takes."""
+
+    PAGE = "page"  # 02h with up to a page of bytes
+    BYTE = "byte"  # 02h with a single byte
+    AAI_BYTE = "aai-byte"  # 02h as above, or AFh: a byte, then one byte a command
+    AAI_WORD = "aai-word"  # 02h as above, or ADh: two bytes, then two bytes a command
+
+
+class DieAccess(StrEnum):
+    """How the dies of a stack are reached."""
+
+    ADDRESS = "address"  # by the address; operations, and reads, end at the border of a die
+    STATUS = "status"  # by the address; the status register is that of the die C2h selected
+    SELECT = "select"  # C2h with the number: each has an address space and modes of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Dies:
+    """The dies in one package, all of one size.
+
+    Attributes:
+        count: how many.
+        access: how they are reached.
+        erase: opcode and time of erasing one die, or None.
+    """
+
+    count: int = 1
+    access: DieAccess = DieAccess.ADDRESS
+    erase: tuple[int, Duration] | None = None
 
 
 class FailFlags(StrEnum):
@@ -172,6 +207,8 @@ class StatusCommands:
         read: opcode per register number; register 1 is always 05h.
         write: opcode per register number. When a register has no opcode of its own, it is
             the second (third) byte of the 01h command.
+        enable: write enable of register writes; 50h on old SST parts.
+        power_up: what register 1 holds after power-up where its bits are volatile, else None.
         volatile_enable: 50h works as write enable for a volatile register write.
         lasting_instead: where a part does not take it after all, a lift of the protection may
             use a non-volatile write, which wears the registers and outlives a power cut.
@@ -180,6 +217,8 @@ class StatusCommands:
 
     read: dict[int, int] = field(default_factory=lambda: {1: 0x05})
     write: dict[int, int] = field(default_factory=lambda: {1: 0x01})
+    enable: int = 0x06
+    power_up: int | None = None
     volatile_enable: bool = False
     lasting_instead: bool = True
     write_time: Duration = Duration(0.010, 0.1)
@@ -192,14 +231,17 @@ class Chip:
     Attributes:
         part: name of the part, as in its data sheet.
         manufacturer: its maker.
-        jedec_id: the bytes answered to 9Fh, three or more.
+        jedec_id: the bytes answered to 9Fh, three or more; of parts that do not know 9Fh, what
+            they answer to 90h: maker and device, over and over.
         size: bytes.
-        page_size: bytes a page program may span.
+        page_size: bytes a page program may span; 1 where single bytes are programmed.
         erase: the address space in order, without holes, each region with its erase types,
             smallest first.
-        page_program: time of one page program.
+        page_program: time of one page program, or of one byte or word.
         chip_erase: opcode and time of a chip erase, or None when there is none.
         addressing: 3- and 4-byte addresses.
+        programming: what one program command takes.
+        dies: the dies in the package.
         voltage: lowest and highest supply, or None when not known.
         read_max_hz: highest SCK for Read 03h, or None when not known.
         fast_read_max_hz: highest SCK for every other command, or None when not known.
@@ -211,6 +253,7 @@ class Chip:
         otp_access: how they are reached; all but ``security`` can never be erased.
         soft_reset: 66h, 99h resets the chip.
         deep_power_down: B9h/ABh work.
+        id_command: 9Fh, or 90h for parts that do not know 9Fh.
         quirks: names of known oddities (documented in the catalog).
         datasheet: document the catalog facts are from, or "".
     """
@@ -224,6 +267,8 @@ class Chip:
     page_program: Duration
     chip_erase: tuple[int, Duration] | None = None
     addressing: Addressing = Addressing()
+    programming: Programming = Programming.PAGE
+    dies: Dies = Dies()
     voltage: tuple[float, float] | None = None
     read_max_hz: float | None = None
     fast_read_max_hz: float | None = None
@@ -235,8 +280,19 @@ class Chip:
     otp_access: OtpAccess = OtpAccess.SECURITY
     soft_reset: bool = False
     deep_power_down: bool = True
+    id_command: int = 0x9F
     quirks: frozenset[str] = frozenset()
     datasheet: str = ""
+
+    @property
+    def locked_at_power_up(self) -> bool:
+        """Every byte is locked when the supply comes, by locks that are volatile by nature."""
+        return self.protection.style is ProtectionStyle.SST26 or self.status.power_up is not None
+
+    @property
+    def die_size(self) -> int:
+        """Bytes of one die."""
+        return self.size // self.dies.count
 
     @property
     def erase_types(self) -> tuple[EraseType, ...]:

@@ -64,6 +64,16 @@ RESET: Final = 0x99
 SUSPEND: Final = 0x75
 RESUME: Final = 0x7A
 
+SELECT_DIE: Final = 0xC2  # stacks of Winbond
+DIE_ERASE: Final = 0xC4  # stacks of Micron
+READ_NONVOLATILE_CONFIGURATION: Final = 0xB5  # Micron
+WRITE_NONVOLATILE_CONFIGURATION: Final = 0xB1  # Micron
+AAI_BYTE: Final = 0xAF  # SST25VF512 to SST25VF040
+AAI_WORD: Final = 0xAD  # SST25VF...B, SST25WF
+AAI_BUSY_ON: Final = 0x70  # the same parts: MISO shows busy during auto address increment
+AAI_BUSY_OFF: Final = 0x80
+STATUS_AAI: Final = 0x40
+
 READ_FLAG_STATUS: Final = 0x70  # Micron
 CLEAR_FLAG_STATUS: Final = 0x50  # Micron
 CLEAR_STATUS: Final = 0x30  # Spansion

@@ -22,7 +22,7 @@ QUIRKS: Final[Mapping[str, str]] = MappingProxyType(
         ),
         "multi-die": (
             "The chip is a stack of dies: one chip-erase command does not reach all of them, so "
-            "the catalog gives none and the chip is erased block by block."
+            "the catalog gives none and the chip is erased by dies, or by blocks."
         ),
         "tb-one-time": (
             "The top/bottom protection bit can be set once and never cleared; it must not be "
@@ -58,8 +58,8 @@ QUIRKS: Final[Mapping[str, str]] = MappingProxyType(
             "describes the chip as delivered, SFDP says which map is on."
         ),
         "ready-per-die": (
-            "The status register is that of the active die: after an operation every die must "
-            "be asked whether it is ready (W25Q01JV)."
+            "The status register is that of the active die: a die is selected by C2h before "
+            "work on it, so that it is the one that is asked (W25Q01JV)."
         ),
         "conservative-limits": (
             "Times are longer limits of the part's family where its own data sheet, or the "

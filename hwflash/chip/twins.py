@@ -57,6 +57,27 @@ def cautious(chip: Chip, twins: Sequence[Chip], *, geometry_known: bool) -> Chip
     return replace(chip, erase=regions, page_program=program, chip_erase=whole, sector_locks=locks)
 
 
+def same_blocks(chip: Chip, twin: Chip) -> bool:
+    """Whether every erase command the two share erases the same bytes, at every address.
+
+    An erase that takes more than was thought destroys what lies beside.
+    """
+    borders = sorted({region.start for part in (chip, twin) for region in part.erase})
+    for place in borders:
+        ours, theirs = (_blocks_at(part, place) for part in (chip, twin))
+        if any(theirs.get(opcode, size) != size for opcode, size in ours.items()):
+            return False
+    return True
+
+
+def _blocks_at(chip: Chip, address: int) -> dict[int, int]:
+    """Size by opcode of the erase commands that work at an address."""
+    for region in chip.erase:
+        if region.start <= address < region.start + region.length:
+            return {kind.opcode: min(kind.size, region.length) for kind in region.types}
+    return {}
+
+
 def _patient(kind: EraseType, twins: Sequence[Chip]) -> EraseType:
     limits = [
         other.time.maximum

@@ -18,7 +18,8 @@ def chip_lines(keys: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{keys['manufacturer']} {keys['part']}",
         f"  JEDEC id      {keys['jedec_id']}",
-        f"  size          {format_size(keys['size'])}, pages of {keys['page_size']} bytes",
+        f"  size          {format_size(keys['size'])}",
+        f"  programs      {keys['words']['programming']}",
         f"  erase blocks  {blocks}",
     ]
     if len(keys["erase_regions"]) > 1:
@@ -27,12 +28,10 @@ def chip_lines(keys: Mapping[str, Any]) -> list[str]:
             + ", ".join(format_size(size) for size in region["sizes"])
             for region in keys["erase_regions"]
         ]
-    four = keys["four_byte"]
-    how = [] if four["enter"] == "none" else [f"entered by {four['enter']}"]
-    how += ["dedicated 4-byte commands"] if four["opcodes"] else []
-    lines.append(
-        f"  addresses     {keys['address_bytes']} bytes" + (f" ({', '.join(how)})" if how else "")
-    )
+    lines.append(f"  erase map     {keys['words']['erase']}")
+    lines.append(f"  addresses     {keys['words']['addressing']}")
+    if keys["dies"]["count"] > 1:
+        lines.append(f"  dies          {keys['words']['dies']}")
     if keys["voltage"]:
         lines.append(f"  supply        {keys['voltage'][0]:g} to {keys['voltage'][1]:g} V")
     if keys["sfdp"]:

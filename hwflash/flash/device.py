@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from hwflash.chip.model import Chip, Duration, EraseRegion, EraseType
+from hwflash.chip.model import Chip, Duration, EraseRegion, EraseType, Programming
 from hwflash.units import Range
+
+#: Where single bytes or words are programmed, this many are one piece of work.
+BYTE_RUN: Final = 256
+_UNITS: Final = {Programming.BYTE: 1, Programming.AAI_BYTE: 1, Programming.AAI_WORD: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +32,12 @@ class Geometry:
 
     Attributes:
         size: bytes.
-        page_size: bytes one page program may span.
+        page_size: bytes one page program may span, or of a run of single bytes.
         regions: erase map, in order, without holes.
         page_program: time of one page program.
         chip_erase: time of erasing everything at once, or None.
         byte_seconds: time to move one byte over the wire.
+        program_unit: bytes one program command takes at most, where that is not a page.
         reprogram: bits may be cleared in a page that already holds data. False for chips
             whose on-die ECC covers a programmed unit once.
     """
@@ -43,18 +48,21 @@ class Geometry:
     page_program: Duration
     chip_erase: Duration | None = None
     byte_seconds: float = 0.0
+    program_unit: int = 0
     reprogram: bool = True
 
     @classmethod
     def of(cls, chip: Chip, byte_seconds: float) -> Geometry:
         """The geometry of a chip on a wire."""
+        unit = _UNITS.get(chip.programming, 0)
         return cls(
             size=chip.size,
-            page_size=chip.page_size,
-            regions=chip.erase,
+            page_size=BYTE_RUN if unit else chip.page_size,
+            regions=tuple(_with_dies(region, chip) for region in chip.erase),
             page_program=chip.page_program,
             chip_erase=chip.chip_erase[1] if chip.chip_erase else None,
             byte_seconds=byte_seconds,
+            program_unit=unit,
             reprogram="no-reprogram" not in chip.quirks,
         )
 
@@ -95,9 +103,22 @@ class Geometry:
     def page_seconds(self, length: int) -> float:
         """Predicted time to program ``length`` bytes of one page.
 
-        On the wire: write enable, two status reads, command and address, data.
+        On the wire: write enable, two status reads, command and address, data. Where bytes or
+        words are programmed: command and data of each, after the longest time.
         """
+        if self.program_unit:
+            count = -(-length // self.program_unit)
+            return count * (self.page_program.maximum + (self.program_unit + 1) * self.byte_seconds)
         return self.page_program.typical + (length + 10) * self.byte_seconds
+
+
+def _with_dies(region: EraseRegion, chip: Chip) -> EraseRegion:
+    """The region with the erase of a whole die, where the chip has that and the region dies."""
+    if chip.dies.erase is None or region.start % chip.die_size or region.length % chip.die_size:
+        return region
+    opcode, time = chip.dies.erase
+    whole = EraseType(chip.die_size, opcode, time, opcode)
+    return EraseRegion(region.start, region.length, (*region.types, whole))
 
 
 def clip(region: EraseRegion, kind: EraseType, address: int) -> Range:

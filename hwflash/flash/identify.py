@@ -7,14 +7,22 @@ nothing else the bus says can then be believed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hwflash.bus.abilities import limits_of
 from hwflash.bus.spi import SpiBus, Transfer, Wait
 from hwflash.chip import opcodes, sfdp
-from hwflash.chip.identity import Resolved, manufacturer_name, resolve
+from hwflash.chip.identity import (
+    TBPARM,
+    Resolved,
+    manufacturer_name,
+    mirrored,
+    resolve,
+    top_parameters,
+)
 from hwflash.chip.model import Chip
+from hwflash.chip.other_kinds import refuse_other_kinds
 from hwflash.errors import (
     BusUnstable,
     ChipAbsent,
@@ -29,9 +37,15 @@ from hwflash.errors import (
 CandidateLookup = Callable[[bytes], Sequence[Chip]]
 
 ID_LENGTH: Final = 6
+#: Maker of the parts that are asked by 90h.
+SST: Final = 0xBF
 SIGNATURE: Final = b"SFDP"
 #: Release from deep power-down takes up to 30 µs (tRES1 of common parts: 3 to 30 µs).
 WAKE_SECONDS: Final = 35e-6
+#: Maker and device, over and over.
+ASK_90H: Final = bytes((opcodes.READ_MANUFACTURER_ID, 0, 0, 0))
+
+_JEDEC: Final = bytes((opcodes.READ_JEDEC_ID,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,31 +98,60 @@ def busy(status: int) -> bool:
 
 
 def _id_and_woken(bus: SpiBus) -> tuple[bytes, bool]:
-    command = Transfer(bytes((opcodes.READ_JEDEC_ID,)), ID_LENGTH)
+    command = Transfer(_JEDEC, ID_LENGTH)
     ask = Transfer(bytes((opcodes.READ_STATUS_1,)), 1)
     first, second, state = bus.execute([command, command, ask])
-    woken = silent(first) and silent(second)
+    slept = silent(first) and silent(second)
     # A busy chip answers its status only: the cable was pulled during an erase, and is back.
-    if woken and busy(state[0]):
+    if slept and busy(state[0]):
         raise ChipError(
             f"the chip is still busy with something begun earlier (status {state[0]:02X}h)",
             code="chip.busy",
             status=state[0],
         )
-    if woken:  # in deep power-down it hears nothing but this
+    if slept:  # in deep power-down it hears nothing but this
         wake = Transfer(bytes((opcodes.RELEASE_POWER_DOWN,)))
         _, _, first, second = bus.execute([wake, Wait(WAKE_SECONDS), command, command])
+    found = _agreed((first, second))
+    woken = slept and not silent(found)
+    if silent(found):
+        found = _id_otherwise(bus) or found
+    if silent(found):
+        raise ChipAbsent(
+            f"no chip answers: its id reads {found[:3].hex()}", jedec_id=found[:3].hex()
+        )
+    return found, woken
+
+
+def _agreed(answers: Sequence[bytes]) -> bytes:
+    first, second = answers
     if first[:3] != second[:3]:
         raise BusUnstable(
             f"two reads of the chip's id gave {first[:3].hex()} and {second[:3].hex()}",
             first=first[:3].hex(),
             second=second[:3].hex(),
         )
-    if silent(first):
-        raise ChipAbsent(
-            f"no chip answers: its id reads {first[:3].hex()}", jedec_id=first[:3].hex()
-        )
-    return first, woken
+    return first
+
+
+def _id_otherwise(bus: SpiBus) -> bytes | None:
+    """The id of a chip that does not answer 9Fh, or None.
+
+    A part that was left in auto address increment, the cable pulled, hears no 9Fh until write
+    disable; SST25 parts of the first generation know 90h only, to which they answer maker and
+    device over and over.
+    """
+    bus.execute([Transfer(bytes((opcodes.WRITE_DISABLE,)))])
+    found = _agreed(bus.execute([Transfer(_JEDEC, ID_LENGTH)] * 2))
+    if not silent(found):
+        return found
+    found = _agreed(bus.execute([Transfer(ASK_90H, ID_LENGTH)] * 2))
+    return found if is_90h_id(found) else None
+
+
+def is_90h_id(answer: bytes) -> bool:
+    """Whether an answer to `ASK_90H` is the id of a part that is known by it."""
+    return answer[0] == SST and answer == (answer[:2] * len(answer))[: len(answer)]
 
 
 def read_sfdp(bus: SpiBus) -> bytes | None:
@@ -150,6 +193,8 @@ def identify(
     extended, woken = _id_and_woken(bus)
     jedec_id = extended[:3]
     candidates = candidates_for(extended)
+    if not candidates:
+        refuse_other_kinds(extended)
     tables: sfdp.Sfdp | None = None
     described: Chip | None = None
     problem: HwflashError | None = None
@@ -162,7 +207,9 @@ def identify(
     except (SfdpError, ChipUnsupported) as exc:
         # A part named by the user, or a catalog entry, can still make sense of the chip, but
         # never of one whose own tables say that it is no ordinary NOR flash.
-        if isinstance(exc, ChipUnsupported) and override is None:
+        if isinstance(exc, ChipUnsupported) and (
+            override is None or exc.code == "chip.erased-value"
+        ):
             raise
         problem = exc
     if described is None and not candidates and override is None and problem is not None:
@@ -174,7 +221,31 @@ def identify(
             sfdp_error=problem.code,
         ) from problem
     resolved = resolve(jedec_id, described, candidates, override=override, size=size)
+    if described is None or override is not None:
+        resolved = _as_configured(bus, resolved)
     return Identity(jedec_id, extended, resolved, tables, raw, problem, woken)
+
+
+def _as_configured(bus: SpiBus, resolved: Resolved) -> Resolved:
+    """The erase map the chip is set to, on parts whose configuration register tells.
+
+    Raises:
+        BusUnstable: two reads of the register differ.
+    """
+    chip = resolved.chip
+    if not top_parameters(chip):
+        return resolved
+    ask = Transfer(bytes((chip.status.read[TBPARM.register],)), 1)
+    first, second = bus.execute([ask, ask])
+    if first != second:
+        raise BusUnstable(
+            "two reads of the configuration register differ",
+            code="chip.unstable-register",
+            first=first.hex(),
+            second=second.hex(),
+        )
+    top = first != b"\xff" and first[0] >> TBPARM.bit & 1
+    return replace(resolved, chip=mirrored(chip)) if top else resolved
 
 
 def _describe(bus: SpiBus, tables: sfdp.Sfdp, jedec_id: bytes) -> Chip:

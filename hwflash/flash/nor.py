@@ -10,9 +10,17 @@ from hwflash.bus.abilities import limits_of
 from hwflash.bus.spi import SpiBus, Transfer, Wait
 from hwflash.chip import opcodes
 from hwflash.chip.commands import THREE_BYTE_SPAN, CommandSet
-from hwflash.chip.model import Chip, Duration, ProtectionStyle
+from hwflash.chip.model import (
+    Chip,
+    DieAccess,
+    Duration,
+    FailFlags,
+    Programming,
+    ProtectionStyle,
+)
 from hwflash.chip.protection import sst26_bpr_length
 from hwflash.errors import ChipProtected, UsageError
+from hwflash.flash.byte_program import ByteProgrammer
 from hwflash.flash.device import EraseBlock, Geometry
 from hwflash.flash.pipeline import Page, PageProgrammer, StatusPoller
 from hwflash.units import Range
@@ -26,6 +34,9 @@ LONGEST_HEADER: Final = 5
 #: Share of the typical erase time to sleep before the first poll.
 ERASE_SLEEP: Final = 0.8
 ERASE_POLL: Final = 0.001
+WINBOND: Final = 0xEF
+#: Bit of Winbond's register 3: the address mode after power-up.
+ADP: Final = 0x02
 #: Makers whose data sheets give 4Bh as Read Unique ID with 32 dummy clocks: Winbond,
 #: GigaDevice, Boya, Zbit, Puya, Fudan, XTX.
 UNIQUE_ID_MAKERS: Final = frozenset({0xEF, 0xC8, 0x68, 0x5E, 0x85, 0xA1, 0x0B})
@@ -34,7 +45,8 @@ UNIQUE_ID_MAKERS: Final = frozenset({0xEF, 0xC8, 0x68, 0x5E, 0x85, 0xA1, 0x0B})
 class NorFlash:
     """`hwflash.flash.device.FlashDevice` for a chip on a `SpiBus`.
 
-    The 4-byte mode, where one is used, is entered at construction and left by `close`.
+    The 4-byte mode, where one is used, is entered at construction and left by `close`, unless
+    the chip is set to power up in it.
 
     Attributes:
         bus: the bus.
@@ -50,7 +62,8 @@ class NorFlash:
         self._limits = limits_of(bus)
         self._commands = CommandSet.choose(chip, bus.frequency)
         self._poller = StatusPoller(bus, chip)
-        self.pages = PageProgrammer(bus, self._commands)
+        single = chip.programming is not Programming.PAGE
+        self.pages = (ByteProgrammer if single else PageProgrammer)(bus, self._commands)
         usable = Geometry.of(chip, 8 / bus.frequency)
         self._geometry = Geometry(
             size=usable.size,
@@ -66,10 +79,16 @@ class NorFlash:
             page_program=usable.page_program,
             chip_erase=usable.chip_erase,
             byte_seconds=usable.byte_seconds,
+            program_unit=usable.program_unit,
             reprogram=usable.reprogram,
         )
         self._segment = 0
-        self._send(self._commands.enter())
+        self._die = 0
+        if self._commands.selects():  # whoever used the chip before may have left another
+            self._select_die(0)
+        changes_mode = self._commands.enter() or (self._commands.dedicated and chip.dies.erase)
+        self._starts_so = bool(changes_mode) and self._starts_wide()
+        self._every_die(self._commands.enter())
 
     @property
     def geometry(self) -> Geometry:
@@ -89,7 +108,7 @@ class NorFlash:
 
     def read_pieces(self, places: Sequence[Range]) -> list[bytes]:
         """Several short reads, in as few batches as can be: a round trip for each would cost."""
-        if self._commands.segmented:  # the segment register is to be set between them
+        if self._commands.segmented or self.chip.dies.count > 1:  # something is set in between
             return [self.read(place.address, place.length) for place in places]
         found: list[bytes] = []
         for start in range(0, len(places), PIECES):
@@ -109,6 +128,8 @@ class NorFlash:
             count = min(READ_CHUNK, self._limits.read, end - address)
             if self._commands.segmented:
                 count = min(count, THREE_BYTE_SPAN - address % THREE_BYTE_SPAN)
+            if self.chip.dies.count > 1:  # a read goes on at the start of its die
+                count = min(count, self.chip.die_size - address % self.chip.die_size)
             self._reach(address)
             yield self.bus.execute([Transfer(self._commands.read(address), count)])[0]
             address += count
@@ -126,7 +147,8 @@ class NorFlash:
             ChipProtected: the chip refused the write enable.
         """
         self._check(address, length)
-        if (address, length) == (0, self.chip.size) and self.chip.chip_erase is not None:
+        whole = (address, length) == (0, self.chip.size) and not self._commands.selects()
+        if whole and self.chip.chip_erase is not None:
             opcode, time = self.chip.chip_erase
             self._erase(bytes((opcode,)), time, length, "chip erase", 0)
             return
@@ -181,14 +203,15 @@ class NorFlash:
     def program_pages(
         self, pages: Sequence[Page], done: Callable[[Sequence[Page]], None] | None = None
     ) -> None:
-        """Program pages through the pipeline; see `PageProgrammer.program`."""
-        if not self._commands.segmented:
+        """Program pages through the pipeline; see `Programmer.program`."""
+        if not self._commands.segmented and not self._commands.selects():
             self.pages.program(pages, done)
             return
-        by_segment: dict[int, list[Page]] = {}
+        by_place: dict[tuple[int, int], list[Page]] = {}
         for page in pages:
-            by_segment.setdefault(self._commands.segment(page.address), []).append(page)
-        for group in by_segment.values():
+            place = self._commands.die(page.address), self._commands.segment(page.address)
+            by_place.setdefault(place, []).append(page)
+        for group in by_place.values():
             self._reach(group[0].address)
             self.pages.program(group, done)
 
@@ -225,17 +248,29 @@ class NorFlash:
         return None if len(set(found)) == 1 else found.hex()
 
     def close(self) -> None:
-        """Leave the 4-byte mode, so that firmware finds the 3-byte addresses it starts with."""
-        self._send(self._commands.leave())
+        """Leave the 4-byte mode, so that firmware finds the addressing it starts with."""
+        self._every_die(() if self._starts_so else self._commands.leave())
+        if self._commands.selects():
+            self._select_die(0)
 
     # --- inside -------------------------------------------------------------------------
 
     def _erase_block(self, block: EraseBlock) -> None:
         address = block.range.address
         self._reach(address)
+        time, length = block.kind.time, block.range.length
+        dies = self.chip.dies
+        if dies.erase is not None and (length, block.kind.opcode) == (
+            self.chip.die_size,
+            dies.erase[0],
+        ):
+            *mode, command = self._commands.erase_die(address)
+            self._send(mode)
+            self._erase(command, time, length, "die erase", address)
+            self._send(() if self._starts_so else self._commands.leave_erase_die())
+            return
         command = self._commands.erase(block.kind, address)
-        what = f"{block.kind.size}-byte erase"
-        self._erase(command, block.kind.time, block.range.length, what, address)
+        self._erase(command, time, length, f"{block.kind.size}-byte erase", address)
 
     def _erase(self, command: bytes, time: Duration, size: int, what: str, address: int) -> None:
         status = Transfer(bytes((opcodes.READ_STATUS_1,)), 1)
@@ -254,11 +289,40 @@ class NorFlash:
         self._poller.wait_ready(time.maximum, ERASE_POLL, what, address)
 
     def _reach(self, address: int) -> None:
-        """Select the 16 MiB segment of an address, on chips that have such a register."""
+        """Select the die and the 16 MiB segment of an address, on chips that want it."""
+        die = self._commands.die(address)
+        if die != self._die and self._commands.selects():
+            self._select_die(die)
         segment = self._commands.segment(address)
         if segment != self._segment:
             self._send(self._commands.select_segment(segment))
             self._segment = segment
+
+    def _select_die(self, die: int) -> None:
+        self._send((self._commands.select_die(die),))
+        self._die = die
+
+    def _every_die(self, commands: Sequence[bytes]) -> None:
+        """Send something that each die must be told for itself."""
+        if self.chip.dies.access is not DieAccess.SELECT or not commands:
+            self._send(commands)
+            return
+        for die in range(self.chip.dies.count):
+            self._select_die(die)
+            self._send(commands)
+        self._select_die(0)
+
+    def _starts_wide(self) -> bool:
+        """Whether the chip is set to power up in the 4-byte mode: ADP, or Micron's register."""
+        if self.chip.fail_flags is FailFlags.MICRON_FSR:
+            ask = Transfer(bytes((opcodes.READ_NONVOLATILE_CONFIGURATION,)), 2)
+            value = int.from_bytes(self.bus.execute([ask])[0], "little")
+            return value != 0 and not value & 1
+        if self.chip.jedec_id[0] == WINBOND and 3 in self.chip.status.read:
+            ask = Transfer(bytes((self.chip.status.read[3],)), 1)
+            value = self.bus.execute([ask])[0][0]
+            return value != 0xFF and bool(value & ADP)
+        return False
 
     def _send(self, commands: Sequence[bytes]) -> None:
         if commands:

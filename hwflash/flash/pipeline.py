@@ -15,6 +15,7 @@ other page is read back and, if it differs, queued again.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -182,6 +183,27 @@ class StatusPoller:
         return self._bus.execute([Transfer(bytes((opcode,)), 1)])[0][0]
 
 
+def _refused(address: int) -> ChipError:
+    """The error for a page that the chip leaves as it is."""
+    return ChipError(
+        f"the page at 0x{address:06X} cannot be programmed: "
+        f"the chip was ready {ATTEMPTS} times and left it as it was",
+        code="chip.program-refused",
+        address=address,
+        attempts=ATTEMPTS,
+    )
+
+
+def program_failed(address: int, found: str) -> ChipError:
+    """The error for bytes that hold neither what was there nor what was sent."""
+    return ChipError(
+        f"the bytes at 0x{address:06X} are not what was programmed",
+        code="chip.program-failed",
+        address=address,
+        found=found,
+    )
+
+
 def _failure(kind: str, address: int, status: object) -> ChipError:
     return ChipError(
         f"the chip reports that the {kind} at 0x{address:06X} failed",
@@ -191,23 +213,18 @@ def _failure(kind: str, address: int, status: object) -> ChipError:
     )
 
 
-class PageProgrammer:
-    """Programs lists of pages through a `SpiBus`.
+class Programmer(ABC):
+    """Programs lists of pages in rounds, until each is proven.
 
     Attributes:
-        programs: page programs sent.
+        programs: program commands sent.
         retries: pages that had to be sent again.
-        wait: the adaptive wait, kept from call to call.
     """
 
-    def __init__(self, bus: SpiBus, commands: CommandSet) -> None:
-        self._bus = bus
-        self._commands = commands
-        self._time = commands.chip.page_program
-        self._poller = StatusPoller(bus, commands.chip)
-        self.wait = AdaptiveWait(self._time.typical, self._time.maximum)
-        self.programs = 0
-        self.retries = 0
+    def __init__(self, batch: int) -> None:
+        self._pages = batch
+        self.programs: int = 0
+        self.retries: int = 0
 
     def program(
         self, pages: Sequence[Page], done: Callable[[Sequence[Page]], None] | None = None
@@ -225,29 +242,48 @@ class PageProgrammer:
         """
         queue = deque((page, 0) for page in pages)
         while queue:
-            batch = [queue.popleft() for _ in range(min(BATCH_PAGES, len(queue)))]
-            before = self._bus.clock.now()
-            doubts = self._batch([page for page, _ in batch])
-            missing = self._missing([page for page, _ in batch if page.address in doubts])
-            again = [
-                (page, attempts + doubts[page.address])
-                for page, attempts in batch
-                if page.address in missing
-            ]
+            batch = [queue.popleft() for _ in range(min(self._pages, len(queue)))]
+            again = self._round(batch)
             for page, attempts in again:
                 if attempts >= ATTEMPTS:
-                    raise ChipError(
-                        f"the page at 0x{page.address:06X} cannot be programmed: "
-                        f"the chip was ready {ATTEMPTS} times and left it as it was",
-                        code="chip.program-refused",
-                        address=page.address,
-                        attempts=ATTEMPTS,
-                    )
+                    raise _refused(page.address)
             queue.extendleft(reversed(again))
             self.retries += len(again)
-            self.wait.observe(len(batch) - len(again), self._bus.clock.now() - before)
             if done is not None:
+                missing = {page.address for page, _ in again}
                 done([page for page, _ in batch if page.address not in missing])
+
+    @abstractmethod
+    def _round(self, batch: Sequence[tuple[Page, int]]) -> list[tuple[Page, int]]:
+        """Program a batch of pages, each with its attempts so far; gives what is missing."""
+
+
+class PageProgrammer(Programmer):
+    """Programs lists of pages through a `SpiBus`.
+
+    Attributes:
+        wait: the adaptive wait, kept from call to call.
+    """
+
+    def __init__(self, bus: SpiBus, commands: CommandSet) -> None:
+        super().__init__(BATCH_PAGES)
+        self._bus = bus
+        self._commands = commands
+        self._time = commands.chip.page_program
+        self._poller = StatusPoller(bus, commands.chip)
+        self.wait = AdaptiveWait(self._time.typical, self._time.maximum)
+
+    def _round(self, batch: Sequence[tuple[Page, int]]) -> list[tuple[Page, int]]:
+        before = self._bus.clock.now()
+        doubts = self._batch([page for page, _ in batch])
+        missing = self._missing([page for page, _ in batch if page.address in doubts])
+        again = [
+            (page, attempts + doubts[page.address])
+            for page, attempts in batch
+            if page.address in missing
+        ]
+        self.wait.observe(len(batch) - len(again), self._bus.clock.now() - before)
+        return again
 
     def _batch(self, pages: Sequence[Page]) -> dict[int, bool]:
         """Program a batch blind.

@@ -226,7 +226,8 @@ class ProtectionAccess:
         )
 
     def _write(self, command: bytes, *, volatile: bool) -> None:
-        enable = Transfer(bytes((opcodes.VOLATILE_WRITE_ENABLE,))) if volatile else ENABLE
+        own = self._chip.status.enable
+        enable = Transfer(bytes((opcodes.VOLATILE_WRITE_ENABLE if volatile else own,)))
         self._bus.execute([enable, Transfer(command)])
         maximum = max(self._chip.status.write_time.maximum, _PATIENCE)
         self._poller.wait_ready(maximum, _POLL, "status register write", 0)

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from hwflash.chip import catalog
-from hwflash.chip.model import Chip, ProtectionStyle
-from hwflash.chip.protection_choice import choose
+from hwflash.chip.model import Chip
+from hwflash.chip.protection_choice import choose, protection_bits
+from hwflash.chip.registers import masks
 from hwflash.errors import ReferenceFailed
 from hwflash.flash.device import Geometry
 from hwflash.flash.plan import Window, make_plan
@@ -107,9 +108,7 @@ class Limits:
 
     def program(self, length: int) -> float:
         """Write enable, one status read, command, address and data, and the chip's time."""
-        pages = -(-length // self._chip.page_size)
-        wire = (length + pages * (1 + 2 + 4)) * self._geometry.byte_seconds
-        return wire + pages * self._chip.page_program.typical
+        return self._programs(length, -(-length // self._geometry.page_size))
 
     def change(self, old: bytes, new: bytes, address: int = 0) -> float:
         """Erases and programs of the cheapest plan."""
@@ -120,8 +119,15 @@ class Limits:
             for step in plan.steps
             if step.kind == "program"
         )
-        wire = (plan.bytes_of("program") + pages * 7) * self._geometry.byte_seconds
-        return erase + wire + pages * self._chip.page_program.typical
+        return erase + self._programs(plan.bytes_of("program"), pages)
+
+    def _programs(self, length: int, pages: int) -> float:
+        """The least for so many bytes in so many pages; of bytes and words, an opcode for each."""
+        count, overhead = pages, pages * (1 + 2 + 4)
+        if self._geometry.program_unit:
+            count = overhead = -(-length // self._geometry.program_unit)
+        wire = (length + overhead) * self._geometry.byte_seconds
+        return wire + count * self._chip.page_program.typical
 
 
 class Bench:
@@ -145,7 +151,7 @@ class Bench:
     def rows(self) -> Iterator[Row]:
         """Every job in turn."""
         size = self.chip.size
-        page = self.chip.page_size
+        page = Geometry.of(self.chip, 0.0).page_size
         blank = b"\xff" * size
         read_all = self._limits.read(size)
         yield self._measure(
@@ -172,11 +178,11 @@ class Bench:
 
     def _program_all(self, session: Session) -> None:
         chip = session.chip
-        if chip.protection.style is ProtectionStyle.SST26:  # locked as a whole at power-up
+        if chip.locked_at_power_up:
             access = ProtectionAccess(session.flash)
             open_locks = choose(chip, access.read(), ()).exact
             if open_locks is not None:
-                access.apply(open_locks, {})
+                access.apply(open_locks, masks(protection_bits(chip)))
         session.flash.program(0, self._new)
 
     def _write(self, job: str, old: bytes, new: bytes, length: int, reads: float) -> Row:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from hwflash.bus.abilities import limits_of
 from hwflash.bus.spi import SpiBus, Transfer, Wait
 from hwflash.chip import opcodes
-from hwflash.flash.identify import WAKE_SECONDS
+from hwflash.flash.identify import ASK_90H, WAKE_SECONDS, is_90h_id
 
 ID_BYTES: Final = 3
 SFDP_BYTES: Final = 256
@@ -77,7 +77,10 @@ def ask(bus: SpiBus) -> bytes:
     wake = Transfer(bytes((opcodes.RELEASE_POWER_DOWN,)))
     identify = Transfer(bytes((opcodes.READ_JEDEC_ID,)), ID_BYTES)
     tables = Transfer(bytes((opcodes.READ_SFDP, 0, 0, 0, 0)), SFDP_BYTES)
-    _, _, jedec_id, sfdp = bus.execute([wake, Wait(WAKE_SECONDS), identify, tables])
+    old = Transfer(ASK_90H, ID_BYTES)
+    _, _, jedec_id, sfdp, old_id = bus.execute([wake, Wait(WAKE_SECONDS), identify, tables, old])
+    if not jedec_id.strip(b"\xff") and is_90h_id(old_id):
+        jedec_id = old_id
     return jedec_id + sfdp
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hwflash.chip import sfdp
+from hwflash.chip import sfdp, words
 from hwflash.chip.model import Chip, EnterFourByte
 from hwflash.chip.protection import ProtectionState
 from hwflash.errors import ChipUnsupported
@@ -43,6 +43,21 @@ def chip_keys(chip: Chip, tables: sfdp.Sfdp | None, source: str) -> dict[str, An
         "four_byte": {
             "enter": chip.addressing.enter.value,
             "opcodes": chip.addressing.opcodes,
+            "read_opcodes": chip.addressing.read_opcodes,
+        },
+        "programming": chip.programming.value,
+        "dies": {
+            "count": chip.dies.count,
+            "size": chip.die_size,
+            "access": chip.dies.access.value,
+            "erase_opcode": chip.dies.erase[0] if chip.dies.erase else None,
+        },
+        "chip_erase_opcode": chip.chip_erase[0] if chip.chip_erase else None,
+        "words": {
+            "addressing": words.addressing_words(chip),
+            "programming": words.programming_words(chip),
+            "dies": words.dies_words(chip),
+            "erase": words.erase_words(chip),
         },
         "page_program_seconds": {
             "typical": round(chip.page_program.typical, 9),

@@ -78,7 +78,7 @@ def lift_for(
             )
     left = _left_lifted(job, record)
     own = record is not None and (record.folder / PROTECTION).exists()
-    volatile_locks = session.chip.protection.style is ProtectionStyle.SST26
+    volatile_locks = session.chip.locked_at_power_up
     if not (job.options.lift_protection or own or volatile_locks):
         if not checked:
             session.require_unlocked(list(changed))

@@ -13,6 +13,7 @@ from hwflash.bus.url import parse_url
 from hwflash.chip import catalog
 from hwflash.chip.model import Chip
 from hwflash.chip.protection import ProtectionState, locked
+from hwflash.chip.twins import same_blocks
 from hwflash.errors import (
     ChipError,
     ChipProtected,
@@ -221,16 +222,17 @@ class Session:
 
         Raises:
             ChipUnsupported: SFDP and catalog contradict each other on size or erase blocks
-                (``chip.conflict``); the status register speaks for one die of several only
-                (``chip.stacked``).
+                (``chip.conflict``); parts that answer alike have other erase blocks
+                (``chip.ambiguous``).
         """
         resolved = self.identity.resolved
-        if "ready-per-die" in self.chip.quirks and resolved.source != "override":
+        others = [twin.part for twin in resolved.twins if not same_blocks(self.chip, twin)]
+        if others and resolved.source == "catalog":
             raise ChipUnsupported(
-                f"{self.chip.part} is a stack of dies, and its status register tells of one of "
-                "them only",
-                code="chip.stacked",
-                part=self.chip.part,
+                f"the chip may be {self.chip.part} or {', '.join(others)}, and their erase blocks "
+                "differ",
+                code="chip.ambiguous",
+                parts=[self.chip.part, *others],
             )
         dangerous = [str(item) for item in resolved.doubts]
         if dangerous:

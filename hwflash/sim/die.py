@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hwflash.chip.model import Chip
+from hwflash.chip.model import Chip, DieAccess
 from hwflash.sim.die_core import DieCore, Now, Stream
 from hwflash.sim.die_table import Command, build_table
 from hwflash.sim.die_timing import Timing
@@ -86,6 +86,8 @@ class NorDie(DieCore):
         size = len(mosi)
         if not (self.selected and self.powered and self.hold) or self._in_reset:
             return b"\xff" * size
+        if self.busy_on_miso and self.aai is not None and self._stream is None:
+            return self._show_busy(mosi)
         if self._bits:
             return self.exchange_bits(int.from_bytes(mosi), 8 * size).to_bytes(size)
         if self._bits_out >= 0 and size:  # the first byte was looked at already
@@ -159,6 +161,8 @@ class NorDie(DieCore):
             return
         if self.deep and not command.wakes:
             return
+        if self.aai is not None and not command.in_aai:
+            return
         if self.busy() and not command.while_busy:
             return
         self.reset_armed = armed
@@ -176,7 +180,12 @@ class NorDie(DieCore):
         address = int.from_bytes(self._received[1:length])
         if command.address < 0 and length == 4:
             address |= self.extended << 24
-        return address % self.chip.size if command.memory else address
+        if not command.memory:
+            return address
+        if self.chip.dies.access is DieAccess.SELECT:
+            size = self.chip.die_size
+            return address % size + self.active * size
+        return address % self.chip.size
 
     def _start_stream(self) -> bool:
         command = self._command
@@ -191,6 +200,13 @@ class NorDie(DieCore):
         if self._too_fast and size:
             data = self._disturb(data)
         return data
+
+    def _show_busy(self, mosi: bytes) -> bytes:
+        """After 70h MISO is a busy line during auto address increment: low while busy."""
+        self.busy_on_miso = False
+        idle = self.exchange(mosi)
+        self.busy_on_miso = True
+        return bytes(len(idle)) if self.busy() and self._stream is None else idle
 
     def _disturb(self, data: bytes) -> bytes:
         """Above its highest clock a chip drives too late: one random bit in 32 is wrong."""

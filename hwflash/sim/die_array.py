@@ -80,16 +80,15 @@ class FlashArray:
         self.wear = array("L", bytes(array("L").itemsize)) * -(-chip.size // self.wear_block)
 
     def read(self, address: int, length: int) -> bytes:
-        """``length`` bytes from ``address``, going on at 0 behind the end of the chip."""
-        size = len(self.content)
+        """``length`` bytes from ``address``, going on at the start behind the end of the die."""
+        size = self._chip.die_size
+        base = address - address % size
         end = address + length
-        if end <= size:
+        if end <= base + size:
             return bytes(self.content[address:end])
-        parts = [self.content[address:]]
-        rest = end - size
-        parts += [self.content] * (rest // size)
-        parts.append(self.content[: rest % size])
-        return b"".join(parts)
+        whole = bytes(self.content[base : base + size])
+        rest = end - base - size
+        return whole[address - base :] + whole * (rest // size) + whole[: rest % size]
 
     def program(self, address: int, data: bytes) -> Change:
         """A page program: wraps at the end of the page, the last page-size bytes count."""

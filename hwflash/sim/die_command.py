@@ -24,6 +24,7 @@ class Command:
         least, most: data bytes that ``act`` wants; another number makes it an aborted command.
         needs_wel: ``act`` needs the write enable latch.
         while_busy: works while an operation is going on.
+        in_aai: works during auto address increment.
         wakes: works in deep power-down.
         slow: the clock limit of Read 03h counts.
         memory: the address is one of the main memory and wraps at the end of the chip.
@@ -37,6 +38,7 @@ class Command:
     most: int | None = 0
     needs_wel: bool = False
     while_busy: bool = False
+    in_aai: bool = False
     wakes: bool = False
     slow: bool = False
     memory: bool = True

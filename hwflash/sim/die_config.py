@@ -1,6 +1,6 @@
 """Configuration registers of the simulated die that only tell: they are as delivered.
 
-Ref: N25Q256A Rev. W tables 6 to 11 (B5h, 85h, 65h); S25FL128S Rev. M §7.6.2 (07h).
+Ref: N25Q256A Rev. W tables 6 to 11 (85h, 65h); S25FL128S Rev. M §7.6.2 (07h).
 Limits: their write commands are not modelled.
 """
 
@@ -24,7 +24,7 @@ class ConfigCommands:
         self._die = die
         self.table: dict[int, Command] = {}
         if die.chip.fail_flags is FailFlags.MICRON_FSR:
-            for opcode, value in ((0xB5, b"\xff\xff"), (0x85, b"\xfb"), (0x65, b"\xdf")):
+            for opcode, value in ((0x85, b"\xfb"), (0x65, b"\xdf")):
                 self.table[opcode] = Command(lambda _, value=value: cycle(value))
         if die.chip.fail_flags is FailFlags.SPANSION_SR1:
             stream = die.status_stream(self._suspended)

@@ -56,6 +56,20 @@ class ControlCommands:
             )
             table[op.READ_EXTENDED_ADDRESS] = Command(lambda _: cycle(bytes((die.extended,))))
 
+        if self._chip.fail_flags is FailFlags.MICRON_FSR:
+            table[op.READ_NONVOLATILE_CONFIGURATION] = Command(
+                lambda _: cycle(die.nonvolatile.to_bytes(2, "little"))
+            )
+        if self._chip.fail_flags is FailFlags.MICRON_FSR and self._chip.size > _LARGE:
+            table[op.WRITE_NONVOLATILE_CONFIGURATION] = Command(
+                act=self._write_nonvolatile, least=2, most=2, needs_wel=True
+            )
+
+    def _write_nonvolatile(self, _address: int, data: bytes) -> None:
+        """In force from the next power-up on; bit 0 = 0 is the 4-byte mode."""
+        self._die.nonvolatile = int.from_bytes(data, "little")
+        self._die.wel = False
+
     def _write_extended(self, _address: int, data: bytes) -> None:
         self._die.extended = data[0]
 

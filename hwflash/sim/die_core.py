@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil, inf
 from random import Random
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from hwflash.chip.model import Chip, Duration, FailFlags
 from hwflash.sim.die_array import Change, FlashArray
 from hwflash.sim.die_locks import Locks
+from hwflash.sim.die_map import Configuration
 from hwflash.sim.die_otp import SecurityRegisters
 from hwflash.sim.die_registers import RegisterChange, Registers
 from hwflash.sim.die_sectors import LockBitChange
@@ -53,12 +54,17 @@ class DieCore:
     Attributes:
         chip, clock: as given.
         array, status, locks, otp: memory, registers, protection, security registers.
+        configuration: where which erase command works.
         wel: the write enable latch.
         volatile_enabled: 50h was sent.
         four_byte: the 4-byte mode is on.
         extended, bank: the extended address register, the bank register.
         deep: in deep power-down.
         continuous: in a continuous read: what comes is an address, until FFh ends it.
+        aai: next address of auto address increment, None while that is off.
+        busy_on_miso: MISO shows busy during auto address increment.
+        active, parked: the die of a stack that listens, and what the others keep meanwhile.
+        nonvolatile: nonvolatile configuration register (Micron).
         reset_enabled, reset_armed: 66h was sent; it was the command before this one.
         faults: what is broken.
         operation, suspended: what goes on, and what was suspended.
@@ -88,6 +94,7 @@ class DieCore:
         self.array = FlashArray(chip, content)
         self.status = Registers(chip)
         self.locks = Locks(chip, self.status)
+        self.configuration = Configuration(chip, self.status)
         self.otp = SecurityRegisters(chip)
         self.times = BusyTimes(timing, seed, faults.slow)
         self.power_cut = power_cut
@@ -103,6 +110,9 @@ class DieCore:
         self.suspended: Operation | None = None
         self.reset_armed = False
         self.faults = faults
+        self.nonvolatile = 0xFFFF
+        self.active = 0
+        self.parked: dict[int, dict[str, Any]] = {}
         self._stuck_busy = False
         self._always_four_byte = False
         self._suspending_until = 0.0
@@ -170,7 +180,12 @@ class DieCore:
 
     def _abort(self) -> None:
         self.busy()
-        for operation in (self.operation, self.suspended):
+        elsewhere: list[Operation | None] = [
+            state["operation"]
+            for _, state in sorted(self.parked.items())
+            if state["operation"] and self.clock.now() < state["operation"].end
+        ]
+        for operation in (self.operation, self.suspended, *elsewhere):
             if operation is not None:
                 operation.change.tear(self.random)
         self.operation = self.suspended = None
@@ -183,8 +198,11 @@ class DieCore:
         self.program_failed = self.erase_failed = self.protection_failed = False
         self.error_hold = self._stuck_busy = self.flag_unread = False
         self.operation = self.suspended = None
-        self.extended = self.bank = 0
-        self.four_byte = self.status.starts_in_four_byte_mode()
+        self.extended = self.bank = self.active = 0
+        self.parked = {}
+        self.aai: int | None = None
+        self.busy_on_miso = False
+        self.four_byte = self.status.starts_in_four_byte_mode() or not self.nonvolatile & 1
 
     # --- operations ------------------------------------------------------------------------
 
@@ -243,7 +261,7 @@ class DieCore:
             self._note_failure(operation.kind)
         elif self.chip.fail_flags is FailFlags.MACRONIX_SCUR:
             self._clear_flag(operation.kind)
-        if not self.error_hold:
+        if not self.error_hold and self.aai is None:
             self.wel = False
 
     def _note_failure(self, kind: str) -> None:

@@ -16,6 +16,7 @@ from hwflash.chip import opcodes as op
 from hwflash.chip.model import Chip, OtpAccess
 from hwflash.sim.die_command import MODE, Command, cycle, padded
 from hwflash.sim.die_core import DieCore, Stream
+from hwflash.sim.die_map import READ_ANY
 
 _UNIQUE_ID_LENGTH: Final = {0xEF: 8, 0xC8: 16}  # Winbond, GigaDevice
 _WAKE_UP: Final = 3e-6  # tRES1
@@ -43,7 +44,7 @@ class ReadCommands:
         read, table = self._read, self.table
         table[op.READ] = Command(read, address=MODE, slow=True)
         table[op.FAST_READ] = Command(read, address=MODE, dummy=1)
-        if self._chip.addressing.opcodes:
+        if self._chip.addressing.opcodes or self._chip.addressing.read_opcodes:
             table[op.READ_4BYTE] = Command(read, address=4, slow=True)
             table[op.FAST_READ_4BYTE] = Command(read, address=4, dummy=1)
         if sfdp is not None:
@@ -53,16 +54,24 @@ class ReadCommands:
             stream = self._read_otp
             table[op.READ_SECURITY] = Command(stream, address=MODE, dummy=1, memory=False)
 
+        registers = self._die.configuration.any_registers
+        if registers:
+            table[READ_ANY] = Command(
+                lambda address: cycle(bytes((registers.get(address, 0),))),
+                address=MODE, dummy=1, memory=False,
+            )  # fmt: skip
+
     def _read(self, address: int) -> Stream:
         die, position = self._die, address
-        size = self._chip.size
+        size = self._chip.die_size
+        base = address - address % size
 
         def stream(length: int) -> bytes:
             nonlocal position
             data = die.array.read(position, length)
             if die.locks.has_bpr and die.locks.hides(position, length):
                 data = self._hide(position, data)
-            position = (position + length) % size
+            position = base + (position - base + length) % size
             return data
 
         return stream
@@ -97,7 +106,10 @@ class ReadCommands:
         device = jedec[2] - 1 & 0xFF
         pair = bytes((jedec[0], device))
         table = self.table
-        table[op.READ_JEDEC_ID] = Command(lambda _: cycle(jedec))
+        if self._chip.id_command == op.READ_JEDEC_ID:
+            table[op.READ_JEDEC_ID] = Command(lambda _: cycle(jedec))
+        else:
+            pair = jedec[:2]
         table[op.READ_MANUFACTURER_ID] = Command(
             lambda address: cycle(pair[::-1] if address & 1 else pair), address=3
         )

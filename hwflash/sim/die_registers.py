@@ -60,6 +60,8 @@ class Registers:
             if self.stored[srp[1].register] & mask1 and not self.stored[srp[0].register] & mask0:
                 self.stored[srp[1].register] &= ~mask1
         self.live = dict(self.stored)
+        if self._chip.status.power_up is not None:
+            self.live[1] = self._chip.status.power_up
 
     def starts_in_four_byte_mode(self) -> bool:
         """Whether ADP says that the chip powers up in the 4-byte mode."""

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import partial
 
 from hwflash.chip import opcodes as op
-from hwflash.chip.model import Chip, FailFlags, OtpAccess
+from hwflash.chip.model import Chip, DieAccess, FailFlags, OtpAccess, Programming
+from hwflash.sim.die_array import Change
 from hwflash.sim.die_command import Command, same
 from hwflash.sim.die_core import DieCore
 
@@ -39,13 +40,14 @@ class StatusCommands:
 
         def disable(_address: int, _data: bytes) -> None:
             die.wel = False
+            die.aai = None
 
         table[op.WRITE_ENABLE] = Command(act=enable)
-        table[op.WRITE_DISABLE] = Command(act=disable)
+        table[op.WRITE_DISABLE] = Command(act=disable, in_aai=True)
         if self._chip.fail_flags is FailFlags.MICRON_FSR:
             clear: Callable[[int, bytes], None] = lambda _address, _data: die.clear_status()  # noqa: E731
             table[op.CLEAR_FLAG_STATUS] = Command(act=clear)
-        elif self._chip.status.volatile_enable:
+        elif self._chip.status.volatile_enable or self._chip.status.power_up is not None:
 
             def enable_volatile(_address: int, _data: bytes) -> None:
                 die.volatile_enabled = not die.faults.volatile
@@ -57,7 +59,7 @@ class StatusCommands:
         commands = self._chip.status
         for number, opcode in {**commands.read, 1: op.READ_STATUS_1}.items():
             stream = die.status_stream(partial(self._register, number))
-            table[opcode] = Command(partial(same, stream), while_busy=True)
+            table[opcode] = Command(partial(same, stream), while_busy=True, in_aai=number == 1)
         own = {n: code for n, code in commands.write.items() if code != op.WRITE_STATUS_1}
         joined = [1, *(n for n in die.status.numbers if n > 1 and n not in own)]
         # Parts with 31h take register 2 as the second byte of 01h all the same.
@@ -90,12 +92,24 @@ class StatusCommands:
         suspended = die.suspended.kind if die.suspended is not None else ""
         value = die.status.shown(number, four_byte=die.four_byte, suspended=suspended)
         if number == 1:
+            busy = busy and self._shows_busy()
             value = value & 0xFC | (die.wel << 1) | busy
+            if self._chip.programming is not Programming.PAGE:
+                value = value & ~op.STATUS_AAI | (die.aai is not None) * op.STATUS_AAI
             if die.locks.has_bpr:
                 value |= die.locks.bpr_locked << 4  # WPLD
             if self._chip.fail_flags is FailFlags.SPANSION_SR1:
                 value |= die.erase_failed << 5 | die.program_failed << 6
         return value
+
+    def _shows_busy(self) -> bool:
+        """The register of a die whose neighbour is busy shows nothing of that."""
+        operation = self._die.operation
+        if self._chip.dies.access is not DieAccess.STATUS or operation is None:
+            return True
+        change = operation.change
+        place = change.address if isinstance(change, Change) else None
+        return place is None or place // self._chip.die_size == self._die.active
 
     def _flag_status(self, busy: bool) -> int:
         die = self._die
@@ -126,8 +140,10 @@ class StatusCommands:
     def _write_registers(self, numbers: tuple[int, ...], _address: int, data: bytes) -> None:
         die = self._die
         volatile, die.volatile_enabled = die.volatile_enabled, False
-        if not (volatile or die.wel):
+        if not (volatile or (die.wel and self._chip.status.enable == op.WRITE_ENABLE)):
             return
+        if self._chip.status.power_up is not None:
+            volatile, die.wel = True, False
         if die.status.locked(die.wp):
             die.wel = False
             return

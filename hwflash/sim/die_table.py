@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hwflash.sim.die_aai import AaiCommands
 from hwflash.sim.die_command import Command
 from hwflash.sim.die_config import ConfigCommands
 from hwflash.sim.die_control import ControlCommands
@@ -9,6 +10,7 @@ from hwflash.sim.die_core import DieCore
 from hwflash.sim.die_otp_commands import OtpCommands
 from hwflash.sim.die_reads import ReadCommands
 from hwflash.sim.die_sector_commands import SectorLockCommands
+from hwflash.sim.die_stack import StackCommands
 from hwflash.sim.die_status import StatusCommands
 from hwflash.sim.die_writes import WriteCommands
 
@@ -24,5 +26,7 @@ def build_table(
         **ControlCommands(die).table,
         **SectorLockCommands(die).table,
         **ConfigCommands(die).table,
+        **AaiCommands(die).table,
+        **StackCommands(die).table,
     }
     return {**table, **OtpCommands(die, table).table}

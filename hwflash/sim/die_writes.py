@@ -9,7 +9,13 @@ from collections.abc import Callable
 from functools import partial
 
 from hwflash.chip import opcodes as op
-from hwflash.chip.model import Chip, Duration, EraseRegion, EraseType, OtpAccess
+from hwflash.chip.model import (
+    Chip,
+    DieAccess,
+    Duration,
+    OtpAccess,
+    Programming,
+)
 from hwflash.sim.die_command import MODE, Command
 from hwflash.sim.die_core import DieCore
 
@@ -32,8 +38,9 @@ class WriteCommands:
 
     def _add_program(self) -> None:
         act, table = self._program, self.table
+        most = None if self._chip.programming is Programming.PAGE else 1
         page: Callable[[int], Command] = lambda width: Command(  # noqa: E731
-            act=act, address=width, least=1, most=None, needs_wel=True
+            act=act, address=width, least=1, most=most, needs_wel=True
         )
         table[op.PAGE_PROGRAM] = page(MODE)
         if self._chip.addressing.opcodes:
@@ -85,15 +92,11 @@ class WriteCommands:
         return kinds[0].time if kinds else Duration(0.05, 0.4)
 
     def _add_erase(self) -> None:
-        found: dict[tuple[int, int], list[tuple[EraseRegion, EraseType]]] = {}
-        for region in self._chip.erase:
-            for kind in region.types:
-                found.setdefault((kind.opcode, MODE), []).append((region, kind))
-                if kind.opcode_4byte is not None:
-                    found.setdefault((kind.opcode_4byte, 4), []).append((region, kind))
-        for (opcode, width), kinds in found.items():
-            act = partial(self._erase, tuple(kinds))
-            self.table[opcode] = Command(act=act, address=width, needs_wel=True)
+        for kind in self._chip.erase_types:
+            for opcode, width in ((kind.opcode, MODE), (kind.opcode_4byte, 4)):
+                if opcode is not None:
+                    act = partial(self._erase, opcode)
+                    self.table[opcode] = Command(act=act, address=width, needs_wel=True)
         if self._chip.chip_erase is not None:
             command = Command(act=self._erase_chip, needs_wel=True)
             opcode = self._chip.chip_erase[0]
@@ -101,16 +104,17 @@ class WriteCommands:
             for code in both if opcode in both else (opcode,):
                 self.table[code] = command
 
-    def _erase(
-        self, kinds: tuple[tuple[EraseRegion, EraseType], ...], address: int, _data: bytes
-    ) -> None:
+    def _erase(self, opcode: int, address: int, _data: bytes) -> None:
         die = self._die
-        for region, kind in kinds:
-            if region.start <= address < region.start + region.length:
+        for region in die.configuration.regions():
+            kind = next(
+                (kind for kind in region.types if opcode in (kind.opcode, kind.opcode_4byte)), None
+            )
+            end = region.start + region.length
+            if kind is not None and region.start <= address < end:
                 # The aligned block, clipped to its region: the 60 KiB of a hybrid map.
                 start = max(address - address % kind.size, region.start)
-                aligned_end = address - address % kind.size + kind.size
-                length = min(aligned_end, region.start + region.length) - start
+                length = min(address - address % kind.size + kind.size, end) - start
                 if die.suspended is not None or die.locks.refuses(start, length):
                     die.refuse("erase")
                     return
@@ -123,5 +127,9 @@ class WriteCommands:
         if self._chip.chip_erase is None or die.locks.any() or die.suspended is not None:
             die.refuse("erase")
             return
-        change = die.array.erase(0, self._chip.size)
+        start, length = 0, self._chip.size
+        if self._chip.dies.access is DieAccess.SELECT:
+            length = self._chip.die_size
+            start = die.active * length
+        change = die.array.erase(start, length)
         die.start(change, "erase", self._chip.chip_erase[1], suspendable=False)

@@ -92,6 +92,7 @@ def save(image: Path, die: NorDie) -> None:
         "wear_block": die.array.wear_block,
         "wear": die.wear,
         "otp": {str(address): cells.hex() for address, cells in die.otp.cells.items()},
+        "configuration": die.nonvolatile,
         "power_cut": die.cut,
         "lock_bits": die.locks.bits.dump(),
         "otp_locked": die.otp.locked_down,
@@ -122,12 +123,16 @@ def _apply(state: Any, die: NorDie) -> None:
     # Areas that an older version did not know are blank.
     if any(len(die.otp.cells.get(place, b"")) != len(cells) for place, cells in otp.items()):
         raise ValueError("the security registers are not those of the chip")
+    configuration = state.get("configuration", 0xFFFF)  # not in states of older versions
+    if not isinstance(configuration, int) or not 0 <= configuration <= 0xFFFF:
+        raise ValueError("the configuration register is not described")
     cut = state["power_cut"]
     if cut is not None and not isinstance(cut, dict):
         raise ValueError("the power cut is not described")
     if "lock_bits" in state:  # absent where an older version kept it
         die.locks.bits.load(state["lock_bits"])
     die.locks.locked_down = int(state.get("locked_down", "0"), 16)
+    die.nonvolatile = configuration
     die.status.stored = registers
     die.array.wear = wear
     die.otp.cells = die.otp.cells | otp

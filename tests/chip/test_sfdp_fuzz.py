@@ -25,7 +25,7 @@ PARSE_CODES = {
     "sfdp.density",
     "sfdp.pointer",
 }
-CHIP_CODES = {"sfdp.erase", "sfdp.sector-map", "chip.unsupported"}
+CHIP_CODES = {"sfdp.erase", "sfdp.sector-map", "chip.page-size"}
 
 
 def code_of(function: Callable[..., object], *arguments: object) -> tuple[object, str]:

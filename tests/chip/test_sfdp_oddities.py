@@ -122,11 +122,12 @@ def test_cyrs17b512_is_refused() -> None:
     assert "page-size-not-256" in codes(table)
     with pytest.raises(ChipUnsupported) as caught:
         sfdp.to_chip(table, dump.jedec_id)
-    assert caught.value.code == "chip.unsupported"
+    assert caught.value.code == "chip.erased-value"
     assert caught.value.context["erased_value"] == 0
     assert caught.value.context["page_size"] == 2048
     with pytest.raises(ChipUnsupported) as caught:
         sfdp.to_chip(table, bytes.fromhex("010203"))
+    assert caught.value.code == "chip.page-size"
     assert caught.value.context["page_size"] == 2048
 
 

@@ -28,6 +28,14 @@ def probe(bench: Bench, part: str, *words: object) -> dict[str, object]:
     return answer.result
 
 
+def test_what_is_odd_about_a_chip_is_told_in_words(bench: Bench) -> None:
+    found = probe(bench, "sst25vf512a")
+    assert found["programming"] == "aai-byte"
+    for text in (*found["words"].values(), "bf48bf"):
+        assert text == "one die" or text in bench.run("chips", "show", "sst25vf512a").out
+    assert "C4h erases one" in bench.run("chips", "show", "mt25ql01g").out
+
+
 def test_probe_of_a_common_chip(bench: Bench) -> None:
     found = probe(bench, "W25Q128JV")
     assert found["jedec_id"] == "ef4018"
@@ -53,8 +61,10 @@ def test_probe_of_a_chip_with_four_byte_addresses(bench: Bench) -> None:
     found = probe(bench, "W25Q256JV")
     assert found["size"] == 32 * MIB
     assert found["address_bytes"] == "3 or 4"
-    assert found["four_byte"] == {"enter": "b7", "opcodes": False}, "its SFDP names none"
-    assert "3 or 4 bytes (entered by b7)" in bench.run("probe", "-p", "sim://W25Q256JV").out
+    assert found["four_byte"] == {"enter": "b7", "opcodes": False, "read_opcodes": False}, (
+        "its SFDP names none"
+    )
+    assert "entered by B7h and left by E9h" in bench.run("probe", "-p", "sim://W25Q256JV").out
 
 
 def test_probe_of_a_chip_with_sectors_of_several_sizes(bench: Bench) -> None:

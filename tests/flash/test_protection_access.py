@@ -48,6 +48,7 @@ PARTS = [
     part.chip.part
     for part in catalog.load().parts
     if part.chip.protection.style in (ProtectionStyle.BP, ProtectionStyle.BP_MIRRORED)
+    and part.chip.status.power_up is None  # nothing of theirs is stored
 ]
 WRITES = {0x01: 1, 0x31: 2, 0x11: 3, 0x42: 2}
 

@@ -140,19 +140,27 @@ def _quad_bit(ask: Ask) -> bool:
     return ask("05", 1) == "40" and ask("9f", 3).startswith("c2")
 
 
+def _unlocked(ask: Ask) -> bool:
+    return ask("05", 1) == "00"
+
+
 WINBOND = frozenset({"w25q64", "w25q256", "w25q512jv", "w25q01jvq"})
-MICRON = frozenset({"n25q128", "n25q256a", "mt25ql512ab"})
+MICRON = frozenset({"n25q128", "n25q256a", "mt25ql512ab", "mt25ql01g"})
 MACRONIX = frozenset(
     {"mx25l12805d", "mx25l25635e", "mx25l25635f", "mx66l51235f", "mx66l1g45g"}
 )  # fmt: skip
 ISSI = frozenset({"is25lp128", "is25lp256"})
-SPANSION = frozenset({"s25fl256s1"})
-OTHERS = SPANSION | {"gd25q64", "en25q64"}
-LARGE = frozenset({"w25q256", "w25q512jv", "w25q01jvq", "n25q256a", "mt25ql512ab"})
+SPANSION = frozenset({"s25fl256s1", "s25fl512s"})
+SST = frozenset({"sst25vf016b"})
+OTHERS = SPANSION | SST | {"gd25q64", "en25q64"}
+LARGE = frozenset(
+    {"w25q256", "w25q512jv", "w25q01jvq", "n25q256a", "mt25ql512ab", "mt25ql01g"}
+)  # fmt: skip
 SFDP = frozenset(
     {"w25q256", "w25q512jv", "w25q01jvq", "n25q256a", "mx25l25635e", "mx25l25635f", "mx66l1g45g"}
 )
-SMALL = frozenset({"w25q64", "n25q128", "mx25l12805d", "is25lp128", "gd25q64", "en25q64"})
+LONG_ID = frozenset({"mt25ql512ab", "mt25ql01g"})
+SMALL = frozenset({"w25q64", "n25q128", "mx25l12805d", "is25lp128", "gd25q64", "en25q64"}) | SST
 TESTED = WINBOND | MICRON | MACRONIX | ISSI | OTHERS
 
 DIFFERENCES = {
@@ -168,17 +176,18 @@ DIFFERENCES = {
         Difference("status-write-two-bytes", _spansion_status, SPANSION),
         Difference("miso-low-when-idle", _miso_low),
         Difference("registers-answer-once", _register_once, TESTED - SMALL),
-        Difference("id-padded-with-00", _id_padded, TESTED - SPANSION - {"mt25ql512ab"}),
+        Difference("id-padded-with-00", _id_padded, TESTED - SPANSION - LONG_ID),
         Difference("no-deep-power-down", _no_power_down),
-        Difference("no-rems-res-unique-id", _no_identity),
+        Difference("no-rems-res-unique-id", _no_identity, TESTED - SST),
         Difference("b7-without-write-enable", _four_byte_without_enable, MICRON),
         Difference("every-opcode-everywhere", _any_opcode, SMALL),
-        Difference("fast-read-shifted", _fast_read_shifted, ISSI | {"gd25q64", "en25q64"}),
+        Difference("fast-read-shifted", _fast_read_shifted, ISSI | SST | {"gd25q64", "en25q64"}),
         Difference("no-fail-flags", _fail_flags, MICRON),
         Difference("reset-clears-address-register", _register_survives, LARGE),
         Difference("bank-register-needs-write-enable", _bank_needs_enable, SPANSION),
         Difference("sfdp-area-repeats", _sfdp_repeats, SFDP - {"mx25l25635f", "mx66l1g45g"}),
         Difference("35h-sets-quad-enable", _quad_bit, MACRONIX),
+        Difference("unlocked-at-power-up", _unlocked, SST),
     )
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from qemu_differences import TESTED, differs
 from hwflash.bus.qemu_spi import QemuSpiBus
 from hwflash.bus.spi import Transfer
 from hwflash.chip import catalog
-from hwflash.chip.model import Chip, EnterFourByte, FailFlags
+from hwflash.chip.model import Chip, EnterFourByte, FailFlags, Programming
 from hwflash.sim.clock import VirtualClock
 from hwflash.sim.die import NorDie
 from hwflash.sim.die_array import Change, FlashArray
@@ -34,6 +34,7 @@ PAIRS = {
     "mx25l25635f": ("MX25L25635F", 4000),
     "is25lp128": ("IS25LP128", 3000),
     "mt25ql512ab": ("MT25QL512ABB", 2000),
+    "sst25vf016b": ("SST25VF016B", 2000),
 }
 BATCH = 250
 SFDP_AREA = 256
@@ -204,6 +205,45 @@ class Sequence:
         return [Step(b"\x70", 1, 0x81)]
 
 
+class WordSequence(Sequence):
+    """The same for a part of bytes and words: auto address increment, well formed and not."""
+
+    def __init__(self, model: str, chip: Chip, sfdp: bool, seed: int) -> None:
+        super().__init__(model, chip, sfdp, seed)
+        self.kinds = [
+            (self.read, 20), (self.byte, 10), (self.words, 20), (self.erase, 6),
+            (self.chip_erase, 1), (self.identity, 2), (self.no_words, 3),
+        ]  # fmt: skip
+
+    def byte(self) -> list[Step]:
+        address = self.place()
+        command = self.addressed(0x02, address) + self.random.randbytes(1)
+        again = Step(self.addressed(0x03, address), 1)
+        return [Step(b"\x06"), Step(b"\x05", 1), Step(command), *self.settle(), again]
+
+    def words(self) -> list[Step]:
+        """Data, the status, and what is no command in between; to the end of the chip at times."""
+        address, deaf = self.place() & ~1, [b"\x9f", b"\x03", b"\x06", b"\x20"]
+        if self.random.random() < 0.2:
+            # Write enable behind the end would let QEMU take half a command for a new beginning.
+            address, deaf = self.chip.size - 2 * self.random.randrange(1, 6), [b"\x9f"]
+        steps = [Step(b"\x06"), Step(self.addressed(0xAD, address) + self.random.randbytes(2))]
+        for _ in range(self.random.randrange(8)):
+            chance = self.random.random()
+            if chance < 0.6:
+                steps.append(Step(b"\xad" + self.random.randbytes(2)))
+            elif chance < 0.8:
+                steps.append(Step(b"\x05", 1))
+            else:
+                steps.append(Step(self.random.choice(deaf)))
+        again = Step(self.addressed(0x03, address), 24)
+        return [*steps, Step(b"\x05", 1), Step(b"\x04"), Step(b"\x05", 1), again]
+
+    def no_words(self) -> list[Step]:
+        """Without write enable nothing begins."""
+        return [Step(b"\xad\0\0\0\0\0"), Step(b"\x05", 1), Step(b"\x03\0\0\0", 4)]
+
+
 # --- the two chips --------------------------------------------------------------------------
 
 
@@ -222,6 +262,8 @@ class Pair:
         self.has_sfdp = area.startswith(b"SFDP")
         self.clock = VirtualClock()
         self.die = NorDie(self.chip, area if self.has_sfdp else None, self.clock)
+        if differs("unlocked-at-power-up", model):
+            self.die.status.live[1] = 0
 
     def run(self, count: int, seed: int = 0) -> int:
         """Carry out at least ``count`` commands and compare.
@@ -229,7 +271,9 @@ class Pair:
         Raises:
             Mismatch: the first difference, with what led to it.
         """
-        steps = iter(Sequence(self.model, self.chip, self.has_sfdp, seed))
+        paged = self.chip.programming is Programming.PAGE
+        kind = Sequence if paged else WordSequence
+        steps = iter(kind(self.model, self.chip, self.has_sfdp, seed))
         done: list[Step] = []
         while len(done) < count:
             batch = [next(steps) for _ in range(BATCH)]

@@ -26,6 +26,7 @@ from hwflash.chip import dumps
 from hwflash.errors import (
     ChipStateUnknown,
     ChipUnknown,
+    ChipUnsupported,
     EnvironmentFault,
     HwflashError,
     ImageError,
@@ -67,6 +68,9 @@ MODELS: dict[str, tuple[str, int, str, str, str | None]] = {
     "w25q512jv": ("ef4020", 64, "W25Q512JV", "sfdp", None),
     "mx66l51235f": ("c2201a", 64, "MX25L51245G", "catalog", None),
     "mt25ql512ab": ("20ba20", 64, "MT25QL512ABB", "catalog", None),
+    "sst25vf016b": ("bf2541", 2, "SST25VF016B", "catalog", None),
+    "s25fl512s": ("010220", 64, "S25FL512S", "override", "S25FL512S"),
+    "mt25ql01g": ("20ba21", 128, "MT25QL01GBBB", "override", "MT25QL01GBBB"),
     "mx66l1g45g": ("c2201b", 128, "SFDP-c2201b", "sfdp", None),
     "w25q01jvq": ("ef4021", 128, "W25Q01JV", "override", "W25Q01JV"),
 }
@@ -112,6 +116,8 @@ def segments(size: int, random: Random) -> list[Segment]:
     """Random pieces: over the start, an odd place, around 16 MiB, the end."""
     last = 64 * KIB
     places = [(0, 64 * KIB), (size // 3 + 77, 100_001), (size - last, last)]
+    if size <= 4 * MIB:  # bytes and words take many commands
+        places = [(1, 4 * KIB), (size // 3 + 77, 5001), (size - 4097, 4097)]
     if size > 16 * MIB:
         places.append((16 * MIB - 40_000, 128 * KIB))
     return [Segment(address, random.randbytes(length)) for address, length in places]
@@ -153,7 +159,9 @@ def test_every_job_on_every_model(model: str, tmp_path: Path) -> None:
     jedec_id, mib, part, source, insist = MODELS[model]
     size = mib * MIB
     image = tmp_path / "chip.bin"
-    request = request_for(tmp_path, model, image, chip=insist)
+    # Fast reads of this one are shifted in QEMU, and its plain ones end at 25 MHz.
+    slow = 20e6 if model == "sst25vf016b" else None
+    request = request_for(tmp_path, model, image, chip=insist, frequency=slow)
     targets = segments(size, Random(model))
     expected = bytearray(b"\xff") * size
     for item in targets:
@@ -173,8 +181,8 @@ def test_every_job_on_every_model(model: str, tmp_path: Path) -> None:
     assert image.read_bytes() == expected
 
     # Over what stands there, then erase a part, in a new process that starts from the file.
-    second = [Segment(1000, Random(2).randbytes(70_000))]
-    expected[1000:71_000] = second[0].data
+    second = [Segment(1000, Random(2).randbytes(70_000 if size > 4 * MIB else 5000))]
+    expected[1000 : 1000 + len(second[0].data)] = second[0].data
     hole = Range(size // 3 + 40_000, 20_000)
     with open_session(request, QUIET) as session:
         put(session, [*second, Segment(hole.address, b"\xff" * hole.length)], tmp_path / "state")
@@ -200,6 +208,27 @@ def test_every_erase_command(model: str, tmp_path: Path) -> None:
         if session.chip.chip_erase is not None:
             flash.erase(0, size)
             assert flash.read(0, size) == b"\xff" * size
+
+
+def test_one_die_of_a_stack_is_erased(tmp_path: Path) -> None:
+    request = request_for(tmp_path, "mt25ql01g", None, chip="MT25QL01GBBB")
+    with open_session(request, QUIET) as session:
+        flash, die = session.flash, session.chip.die_size
+        flash.program(die - 300, bytes(600))
+        flash.program(2 * die - 100, bytes(100))
+        assert flash.read(die - 300, 600) == bytes(600), "across the border"
+        flash.erase(die, die)
+        assert dict(flash.erases) == {die: 1}
+        assert flash.read(die - 300, 600) == bytes(300) + b"\xff" * 300
+        assert flash.read(2 * die - 100, 100) == b"\xff" * 100
+
+
+def test_dataflash_is_refused(tmp_path: Path) -> None:
+    for insist in (None, "W25Q64JV"):
+        request = request_for(tmp_path, "at45db081d", None, chip=insist)
+        with pytest.raises(ChipUnsupported) as caught, open_session(request, QUIET):
+            pass
+        assert caught.value.code == "chip.dataflash"
 
 
 def hwflash(*words: str, state: Path, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -228,13 +228,14 @@ def test_a_damaged_job_says_so(desk: Desk) -> None:
     assert caught.value.code == "journal.damaged"
 
 
-def test_a_stack_of_dies_is_written_only_when_insisted_on(desk: Desk) -> None:
+def test_boot_block_parts_that_answer_alike_are_written_only_when_named(desk: Desk) -> None:
     environ = {"HWFLASH_STATE_DIR": str(desk.state)}
-    with open_session(Request("sim://w25q01jv", environ=environ), QUIET) as session:
+    with open_session(Request("sim://en25b16t", environ=environ), QUIET) as session:
         with pytest.raises(ChipError) as caught:
             session.require_writable()
-        assert caught.value.code == "chip.stacked"
-    request = Request("sim://w25q01jv", chip="W25Q01JV", environ=environ)
+        assert caught.value.code == "chip.ambiguous"
+        assert set(caught.value.context["parts"]) == {"EN25P16", "EN25B16", "EN25B16T"}
+    request = Request("sim://en25b16t", chip="EN25B16T", environ=environ)
     with open_session(request, QUIET) as session:
         session.require_writable()
 

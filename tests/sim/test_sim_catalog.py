@@ -4,7 +4,14 @@ import pytest
 from sim_chips import Bench
 
 from hwflash.chip import catalog
-from hwflash.chip.model import Chip, EnterFourByte, EraseRegion, EraseType, ProtectionStyle
+from hwflash.chip.model import (
+    Chip,
+    EnterFourByte,
+    EraseRegion,
+    EraseType,
+    Programming,
+    ProtectionStyle,
+)
 from hwflash.units import MIB
 
 CHIPS = [part.chip for part in catalog.load().parts if part.chip.size <= 32 * MIB]
@@ -24,11 +31,17 @@ def test_part(chip: Chip) -> None:
     bench = Bench(chip)
     always = chip.addressing.enter is EnterFourByte.ALWAYS or not chip.addressing.three_byte
     width = 4 if always else 3
-    assert bench("9f", len(chip.jedec_id)) == chip.jedec_id
+    ask = "9f" if chip.id_command == 0x9F else "90000000"
+    assert bench(ask, len(chip.jedec_id)) == chip.jedec_id
     if chip.protection.style is ProtectionStyle.SST26:
         bench.write("98")
+    if chip.status.power_up is not None:
+        bench(bytes((chip.status.enable,)))
+        bench("0100")
     content = bench.die.content
-    bench.write(b"\x02" + bytes(width) + b"\x12\x34")
+    single = chip.programming is not Programming.PAGE
+    for place, data in enumerate((b"\x12", b"\x34") if single else (b"\x12\x34",)):
+        bench.write(b"\x02" + place.to_bytes(width) + data)
     assert content[:3] == b"\x12\x34\xff"
     assert bench(b"\x03" + bytes(width), 2) == b"\x12\x34"
     for region in chip.erase:

@@ -15,6 +15,7 @@ from hwflash.chip import opcodes
 from hwflash.chip.model import (
     Addressing,
     Chip,
+    Dies,
     Duration,
     EnterFourByte,
     EraseRegion,
@@ -50,7 +51,8 @@ DEFAULT_ERASE_4K: Final = Duration(0.06, 1.0)
 DEFAULT_ERASE_32K: Final = Duration(0.2, 3.5)
 DEFAULT_ERASE_64K: Final = Duration(0.3, 6.5)
 
-# No NOR flash in the field programs more at once; 2 KiB pages mark the parts of other kinds.
+# No NOR flash in the field programs more at once; 2 KiB pages mark the parts of other kinds. One
+# that is described by a chip file may have them.
 MAX_PAGE: Final = 1024
 
 # Parts whose erased bits read 0: JEDEC id, part, erased value.
@@ -61,6 +63,9 @@ _ERASED_VALUES: Final = {bytes.fromhex("c1601a"): ("CYRS17B512", 0x00)}
 # Ref: Linux drivers/mtd/spi-nor/micron-st.c (n25q00, mt25qu01g, mt35xu01gbba: die erase C4h).
 _MICRON: Final = frozenset({0x20, 0x2C})
 _MICRON_STACKED: Final = 1 << 27
+# Their dies have 256 or 512 Mbit, and a read goes on at the start of its die: reads that end at the
+# borders of the smaller one are right for both.
+_MICRON_DIE: Final = 1 << 25
 
 # SEMPER parts, by the first two id bytes: on-die ECC over 16-byte units, each to be programmed
 # once. Ref: Linux drivers/mtd/spi-nor/spansion.c, cypress_nor_ecc_init.
@@ -219,7 +224,9 @@ def _refuse(sfdp: Sfdp, jedec_id: bytes) -> None:
     if facts is not None:
         part, erased = facts
         raise ChipUnsupported(
-            f"{part} erases to {erased:02X}h, not to FFh",
+            f"{part} erases to {erased:02X}h, not to FFh: what is programmed there, and what an "
+            "erase undoes, is the other way round",
+            code="chip.erased-value",
             part=part,
             jedec_id=jedec_id.hex(),
             erased_value=erased,
@@ -229,6 +236,7 @@ def _refuse(sfdp: Sfdp, jedec_id: bytes) -> None:
     if page > MAX_PAGE:
         raise ChipUnsupported(
             f"pages of {page} bytes: this is no ordinary NOR flash",
+            code="chip.page-size",
             jedec_id=jedec_id.hex(),
             page_size=page,
             size=sfdp.size,
@@ -250,8 +258,12 @@ def _status(basic: BasicFlash) -> StatusCommands:
     )
 
 
+def _stacked(basic: BasicFlash, jedec_id: bytes) -> bool:
+    return jedec_id[:1] != b"" and jedec_id[0] in _MICRON and basic.size >= _MICRON_STACKED
+
+
 def _chip_erase(basic: BasicFlash, jedec_id: bytes) -> tuple[int, Duration] | None:
-    if jedec_id[:1] and jedec_id[0] in _MICRON and basic.size >= _MICRON_STACKED:
+    if _stacked(basic, jedec_id):
         return None
     if basic.times is not None:
         return opcodes.CHIP_ERASE, basic.times.chip_erase
@@ -275,7 +287,8 @@ def to_chip(
         manufacturer: its maker, if known.
 
     Raises:
-        ChipUnsupported: erased bits are 0, or pages larger than any NOR flash has.
+        ChipUnsupported: erased bits are 0 (``chip.erased-value``), or pages larger than any NOR
+            flash has (``chip.page-size``).
         SfdpError: as `erase_layout`.
     """
     _refuse(sfdp, jedec_id)
@@ -294,6 +307,7 @@ def to_chip(
         page_program=DEFAULT_PAGE_PROGRAM if basic.times is None else basic.times.page,
         chip_erase=_chip_erase(basic, jedec_id),
         addressing=addressing(sfdp),
+        dies=Dies(basic.size // _MICRON_DIE) if _stacked(basic, jedec_id) else Dies(),
         fail_flags=FailFlags.MICRON_FSR if micron else FailFlags.NONE,
         status=_status(basic),
         quirks=frozenset({"no-reprogram"} if jedec_id[:2] in _SEMPER else ()),
