@@ -315,6 +315,8 @@ def test_ranges_a_chip_can_protect(serve: Serve, part: str, name: str) -> None:
             [(0x800000, 0x800000), (0x4000, 0xFFC000)], marks=pytest.mark.slow),
         pytest.param("GD25Q64C", "GD25Q64(B)", [(0x7E0000, 0x20000), (0, 0x7FF000)],
             marks=pytest.mark.slow),
+        pytest.param("S25FL128L", "S25FL128L", [(0, 0x40000), (0xF00000, 0x100000)],
+            marks=pytest.mark.slow),
         pytest.param("GD25Q256E", "GD25Q256D/GD25Q256E", [(0x1FF0000, 0x10000), (0, 0x1000000)],
             marks=pytest.mark.slow),
     ],
