@@ -26,7 +26,8 @@ def usb_error(exc: BaseException, where: str, *, opening: bool = False) -> Progr
     cause: BaseException | None = exc
     number = None
     while cause is not None and number is None:
-        number = cause.errno if isinstance(cause, OSError) else None
+        if isinstance(cause, OSError):  # libusb's own words, wherever pyftdi wrapped them
+            number, exc = cause.errno, cause
         cause = cause.__cause__ or cause.__context__
     name = errno.errorcode.get(number or 0, str(number))
     if number in (errno.EACCES, errno.EPERM):
