@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from support import Notes, pattern
 
 from hwflash.boards import Board, load_board
 from hwflash.diagnostics import as_dict
-from hwflash.errors import HwflashError
+from hwflash.errors import ChipStateUnknown, HwflashError
 from hwflash.jobs.expectations import differences
 from hwflash.jobs.opening import Request
 from hwflash.jobs.regions import EVERY
@@ -165,6 +166,22 @@ def test_a_blank_chip_is_written_when_it_becomes_the_board(desk: Desk) -> None:
     desk.write(blank, PATCH, accept_other_board=True)
     desk.write(blank, [Segment(0, GOOD)])
     assert desk.image.read_bytes() == GOOD
+
+
+def test_a_write_that_stopped_half_way_is_told_where_it_is_the_cause(desk: Desk) -> None:
+    desk.image.write_bytes(b"\xff" * SIZE)
+    whole = desk.request
+    desk.request = replace(whole, programmer=f"{whole.programmer}&power_cut=60")
+    with pytest.raises(ChipStateUnknown) as stopped:
+        desk.again([Segment(0, GOOD)])
+    desk.request = whole
+    half = desk.image.read_bytes()
+    with pytest.raises(HwflashError) as caught:
+        desk.again([Segment(0, GOOD)])
+    assert (caught.value.code, desk.image.read_bytes()) == ("board.other-volume", half)
+    told = as_dict(caught.value)
+    for key in ("resume", "restore"):
+        assert told[key].split()[-1] == as_dict(stopped.value)[key].split()[-1]
 
 
 def test_a_restore_is_judged_by_what_it_leads_to(desk: Desk) -> None:
