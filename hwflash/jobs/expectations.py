@@ -67,7 +67,7 @@ def require_board(job: Job, targets: Sequence[Segment] = (), skip: Range | None 
     Args:
         job: what is written where.
         targets: what would be written.
-        skip: what lies in here is judged by somebody else.
+        skip: what lies in here is repaired: it may be wrong before, and afterwards where it was.
 
     Raises:
         ChipError: this is another board (``board.other-descriptor``, ``board.other-volume``,
@@ -88,14 +88,18 @@ def require_board(job: Job, targets: Sequence[Segment] = (), skip: Range | None 
     if others and not _accepted(job, board, others):
         said = f"this is not board {board.name}"
         raise _error(ChipError, others[0].code, said, board, others, _stopped_write(job))
-    if not any(target.data.strip(b"\xff") for target in targets):
+    if targets and not any(target.data.strip(b"\xff") for target in targets):
         return  # erasing takes nothing that the backup does not have
-    after = list(differences(board, flash.chip.size, _overlaid(chip, targets), skip))
+    after = list(differences(board, flash.chip.size, _overlaid(chip, targets)))
+    if skip is not None:
+        here = {item.fact for item in differences(board, flash.chip.size, chip)}
+        broken = here - {item.fact for item in before}
+        after = [item for item in after if item.fact not in broken]
     if before and not others and after and not _accepted(job, board, after):
         said = f"the chip is blank and would not hold what board {board.name} has"
         raise _error(ChipError, "board.blank", said, board, after, _stopped_write(job))
     if not before and after and not _accepted(job, board, after):
-        said = f"the image is not for board {board.name}"
+        said = f"the {'image' if skip is None else 'repair'} is not for board {board.name}"
         raise _error(ImageError, "image.other-board", said, board, after)
     if before and not others and not after:
         job.reporter.info(f"the chip is blank; it gets what board {board.name} has")

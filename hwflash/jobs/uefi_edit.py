@@ -38,6 +38,7 @@ from hwflash.jobs.run_operations import run_operations
 from hwflash.jobs.source import ChipSource, FileSource, Source
 from hwflash.jobs.uefi_read import Reading, chosen, read_stores
 from hwflash.jobs.uefi_settle import Repair, require_sound, settle
+from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
 from hwflash.uefi.areas import KnownLayout
 from hwflash.uefi.find import Found, assume
@@ -263,8 +264,6 @@ def _prepare(
         require_board(job)
     found, window = _located(source, options, job.reporter, job.cancel)
     whole = geometry.align(extent(found))
-    if repairs:  # what is broken there cannot be what the board expects
-        require_board(job, skip=extent(found))
     sizes = [
         min(kind.size for kind in region.types)
         for region in geometry.regions
@@ -277,6 +276,8 @@ def _prepare(
     folded = fold_erases(fit_erases(edited.operations, geometry), geometry)
     steps = tuple(_step(item, geometry) for item in folded if not isinstance(item, Verify))
     new = bytes(_after(window, edited).data)
+    if repairs:  # what is broken there cannot be what the board expects
+        require_board(job, [Segment(whole.address, new)], extent(found))
     plan = replace(
         edited.plan, part=session.chip.part, size=session.chip.size, windows=(whole,),
         steps=steps, sha256=content_hash([new]),

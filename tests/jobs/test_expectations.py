@@ -27,6 +27,8 @@ from hwflash.jobs.write import WriteOptions, WriteResult, restore_targets, write
 from hwflash.layout import ifd
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken
+from hwflash.uefi.areas import KNOWN
+from hwflash.uefi.rescue import rescue
 from hwflash.units import MIB, Range
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "layout"))
@@ -218,6 +220,24 @@ def test_a_change_of_a_store_asks_for_the_board_too(desk: Desk) -> None:
             with pytest.raises(HwflashError) as caught:
                 edit(source, how, lambda _nvram: None, desk.notes, CancelToken())
             assert caught.value.code == code
+
+
+def test_a_repair_takes_nothing_that_the_board_must_have(desk: Desk) -> None:
+    """A volume that is expected, or a blank chip, where a store is built by its place alone."""
+    for data, code in ((GOOD, "image.other-board"), (b"\xff" * SIZE, "board.blank")):
+        desk.image.write_bytes(data)
+        with open_session(desk.request, desk.notes) as session:
+            source = ChipSource("it", session, session.board, (Range(0, SIZE),))
+            how = EditOptions(
+                WriteOptions(desk.state, named_regions=frozenset({EVERY})),
+                repair="as-is",
+                place=(KNOWN[0], VOLUME),
+            )
+            with pytest.raises(HwflashError) as caught:
+                edit(
+                    source, how, lambda nvram: rescue(nvram, fresh=True), desk.notes, CancelToken()
+                )
+        assert (caught.value.code, desk.image.read_bytes()) == (code, data)
 
 
 def found(board: Board, data: bytes) -> list[str]:
