@@ -28,7 +28,6 @@ from hwflash.jobs.prepare import (
     Job,
     Prepared,
     WriteOptions,
-    layout_owner,
     require_regions,
     require_same,
     save_what_was_read,
@@ -286,9 +285,11 @@ def _prepare(
     windows = [PlanWindow(whole.address, window.data, new)]
     if steps:
         require_regions(
-            session.guarded(job.options.named_regions), layout_owner(session), plan.changed,
+            session.guarded(job.options.named_regions),
+            session.board,
+            plan.changed,
             job.options.named_regions,
-        )  # fmt: skip
+        )
         lift_for(job, plan.changed)
         if not job.options.dry_run:
             # All of it was decided on: one wrong bit in a state byte would be a wrong decision.
@@ -336,7 +337,7 @@ def _edit_file(
     if source.board is not None:
         named = options.write.named_regions
         board = source.board
-        require_regions(board.region_map().regions, f"board {board.name}", plan.changed, named)
+        require_regions(board.region_map().regions, board, plan.changed, named)
     if output is not None and not names_same_file(source.name, output):
         replaces = output.exists()
         if replaces and not _confirmed(options.write, plan):
