@@ -11,7 +11,7 @@ import click
 
 from hwflash.cli import asking, gang, params, reports, runner
 from hwflash.cli.results import range_keys
-from hwflash.errors import ChipStateUnknown, UsageError
+from hwflash.errors import ChipStateUnknown, HwflashError, UsageError
 from hwflash.units import format_seconds, format_size
 
 if TYPE_CHECKING:
@@ -189,11 +189,10 @@ def repeatable(words: Sequence[str], **more: object) -> Generator[None]:
     """
     try:
         yield
-    except ChipStateUnknown as exc:
-        facts = {key: value for key, value in exc.context.items() if key != "code"}
-        raise ChipStateUnknown(
-            exc.message, code=exc.code, **{**facts, **more, "options": list(words)}
-        ) from exc
+    except HwflashError as exc:
+        if isinstance(exc, ChipStateUnknown) or exc.context.get("unfinished"):
+            exc.context = {**exc.context, **more, "options": list(words)}
+        raise
 
 
 def write_options(

@@ -9,7 +9,6 @@ Limits: one file, replaced as a whole; of two tests that end at once one is reme
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -19,6 +18,8 @@ from hwflash.layout.files import write_atomically
 from hwflash.state import state_dir, state_path
 
 FILE: Final = "clocks.json"
+#: Hertz that a programmer can be set to; what is outside of it no test has left.
+_POSSIBLE: Final = (1e3, 1e9)
 
 
 def any_remembered(environ: Mapping[str, str]) -> bool:
@@ -41,7 +42,8 @@ def remembered(environ: Mapping[str, str], key: str) -> float | None:
     hertz: Any = _load(environ).get(key, {}).get("hertz")
     if isinstance(hertz, bool) or not isinstance(hertz, int | float):
         return None
-    return float(hertz) if math.isfinite(hertz) and hertz > 0 else None
+    lowest, highest = _POSSIBLE
+    return float(hertz) if lowest <= hertz <= highest else None
 
 
 def remember(environ: Mapping[str, str], key: str, hertz: float | None) -> None:

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hwflash.boards import Board, ExpectedDescriptor
 from hwflash.errors import BusUnstable, ChipError, HwflashError, ImageError
+from hwflash.jobs.look import half_written
 from hwflash.jobs.regions import DESCRIPTOR, STRIDE, Read, quick_fmap
 from hwflash.layout import fmap, ifd
 from hwflash.layout.files import Segment
@@ -66,7 +67,7 @@ def require_board(job: Job, targets: Sequence[Segment] = (), skip: Range | None 
     Args:
         job: what is written where.
         targets: what would be written.
-        skip: what lies in here is judged by somebody else.
+        skip: what lies in here is repaired: it may be wrong before, and afterwards where it was.
 
     Raises:
         ChipError: this is another board (``board.other-descriptor``, ``board.other-volume``,
@@ -85,15 +86,20 @@ def require_board(job: Job, targets: Sequence[Segment] = (), skip: Range | None 
         before = [*_unit(job, board), *differences(board, flash.chip.size, chip, skip)]
     others = [item for item in before if not item.blank]
     if others and not _accepted(job, board, others):
-        raise _error(ChipError, others[0].code, f"this is not board {board.name}", board, others)
-    if not any(target.data.strip(b"\xff") for target in targets):
+        said = f"this is not board {board.name}"
+        raise _error(ChipError, others[0].code, said, board, others, _stopped_write(job))
+    if targets and not any(target.data.strip(b"\xff") for target in targets):
         return  # erasing takes nothing that the backup does not have
-    after = list(differences(board, flash.chip.size, _overlaid(chip, targets), skip))
+    after = list(differences(board, flash.chip.size, _overlaid(chip, targets)))
+    if skip is not None:
+        here = {item.fact for item in differences(board, flash.chip.size, chip)}
+        broken = here - {item.fact for item in before}
+        after = [item for item in after if item.fact not in broken]
     if before and not others and after and not _accepted(job, board, after):
         said = f"the chip is blank and would not hold what board {board.name} has"
-        raise _error(ChipError, "board.blank", said, board, after)
+        raise _error(ChipError, "board.blank", said, board, after, _stopped_write(job))
     if not before and after and not _accepted(job, board, after):
-        said = f"the image is not for board {board.name}"
+        said = f"the {'image' if skip is None else 'repair'} is not for board {board.name}"
         raise _error(ImageError, "image.other-board", said, board, after)
     if before and not others and not after:
         job.reporter.info(f"the chip is blank; it gets what board {board.name} has")
@@ -294,11 +300,26 @@ def _accepted(job: Job, board: Board, found: Sequence[Difference]) -> bool:
     return True
 
 
+def _stopped_write(job: Job) -> dict[str, Any]:
+    """Facts of a write to this very chip that stopped half way: it may be why the chip differs."""
+    record = half_written(job.session, job.options.state)
+    if record is None:
+        return {}
+    name, programmer = record.name, job.session.programmer.url
+    return {"unfinished": name, "resume": name, "backup": record.backup, "programmer": programmer}
+
+
 def _error(
-    kind: type[HwflashError], code: str, said: str, board: Board, found: Sequence[Difference]
+    kind: type[HwflashError],
+    code: str,
+    said: str,
+    board: Board,
+    found: Sequence[Difference],
+    more: Mapping[str, Any] | None = None,
 ) -> HwflashError:
     first = found[0]
     facts: dict[str, Any] = {"fact": first.fact, "expected": first.expected, "found": first.found}
+    facts |= more or {}
     if len(found) > 1:
         facts["faults"] = [str(item) for item in found]
     return kind(f"{said}: {first}", code=code, board=board.name, **facts)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hwflash.boards import Board
 from hwflash.errors import BusUnstable, ImageError, UsageError
 from hwflash.flash import backup as backups
 from hwflash.flash.execute import differences, read_range, read_ranges
@@ -139,7 +140,7 @@ def _require_allowed(job: Job, targets: Sequence[Segment]) -> None:
     board = session.board
     if board is not None and board.region:  # a board's word is kept whatever the chip holds
         stated = session.guarded(named, chip=False)
-        require_regions(stated, layout_owner(session), changed, named)
+        require_regions(stated, board, changed, named)
 
 
 def _check_targets(session: Session, targets: Sequence[Segment]) -> None:
@@ -167,13 +168,16 @@ def _check_targets(session: Session, targets: Sequence[Segment]) -> None:
 
 
 def require_regions(
-    regions: Sequence[Region], owner: str, changed: Sequence[Range], named: frozenset[str]
+    regions: Sequence[Region],
+    board: Board | None,
+    changed: Sequence[Range],
+    named: frozenset[str],
 ) -> None:
     """Regions that are protected by their layout are written only when they are named.
 
     Args:
         regions: those of the layout.
-        owner: whose layout it is, for the error.
+        board: whose they are as far as it names them; the others are the chip's own.
         changed: what is to be changed.
         named: the regions that were named.
 
@@ -182,6 +186,8 @@ def require_regions(
     """
     for region in unnamed_protected(regions, named):
         if any(item.overlaps(region.range) for item in changed):
+            theirs = board is not None and region.name in board.region_map()
+            owner = f"board {board.name}" if board and theirs else "the chip's layout"
             raise UsageError(
                 f"region {region.name} ({region.range}) of {owner} is "
                 "protected; it is written only when it is named",
@@ -190,11 +196,6 @@ def require_regions(
                 address=region.range.address,
                 length=region.range.length,
             )
-
-
-def layout_owner(session: Session) -> str:
-    """Whose regions a chip has, in words."""
-    return f"board {session.board.name}" if session.board is not None else "the chip's layout"
 
 
 def kept_ranges(job: Job) -> tuple[Range, ...]:
@@ -270,8 +271,8 @@ def _require_kept(job: Job, windows: Sequence[Window]) -> None:
             start = max(region.range.address, window.address) - window.address
             end = min(region.range.end, window.range.end) - window.address
             if start < end and window.old[start:end] != window.new[start:end]:
-                owner = layout_owner(job.session)
-                require_regions(regions, owner, [region.range], job.options.named_regions)
+                board, named = job.session.board, job.options.named_regions
+                require_regions(regions, board, [region.range], named)
 
 
 def _narrowed(job: Job, windows: Sequence[Window], plan: Plan) -> tuple[list[Window], Plan]:

@@ -28,7 +28,6 @@ from hwflash.jobs.prepare import (
     Job,
     Prepared,
     WriteOptions,
-    layout_owner,
     require_regions,
     require_same,
     save_what_was_read,
@@ -44,6 +43,7 @@ from hwflash.jobs.uefi_others import (
 )
 from hwflash.jobs.uefi_read import Reading, chosen, read_stores
 from hwflash.jobs.uefi_settle import Repair, require_sound, settle
+from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
 from hwflash.uefi.areas import KnownLayout
 from hwflash.uefi.find import Found, assume
@@ -269,8 +269,6 @@ def _prepare(
         require_board(job)
     found, window = _located(source, options, job.reporter, job.cancel)
     whole = geometry.align(extent(found))
-    if repairs:  # what is broken there cannot be what the board expects
-        require_board(job, skip=extent(found))
     sizes = [
         min(kind.size for kind in region.types)
         for region in geometry.regions
@@ -283,6 +281,8 @@ def _prepare(
     folded = fold_erases(fit_erases(edited.operations, geometry), geometry)
     steps = tuple(_step(item, geometry) for item in folded if not isinstance(item, Verify))
     new = bytes(_after(window, edited).data)
+    if repairs:  # what is broken there cannot be what the board expects
+        require_board(job, [Segment(whole.address, new)], extent(found))
     plan = replace(
         edited.plan, part=session.chip.part, size=session.chip.size, windows=(whole,),
         steps=steps, sha256=content_hash([new]),
@@ -291,9 +291,11 @@ def _prepare(
     windows = [PlanWindow(whole.address, window.data, new)]
     if steps:
         require_regions(
-            session.guarded(job.options.named_regions), layout_owner(session), plan.changed,
+            session.guarded(job.options.named_regions),
+            session.board,
+            plan.changed,
             job.options.named_regions,
-        )  # fmt: skip
+        )
         lift_for(job, plan.changed)
         if not job.options.dry_run:
             # All of it was decided on: one wrong bit in a state byte would be a wrong decision.
@@ -341,7 +343,7 @@ def _edit_file(
     if source.board is not None:
         named = options.write.named_regions
         board = source.board
-        require_regions(board.region_map().regions, f"board {board.name}", plan.changed, named)
+        require_regions(board.region_map().regions, board, plan.changed, named)
     if output is not None and not names_same_file(source.name, output):
         replaces = output.exists()
         if replaces and not _confirmed(options.write, plan):

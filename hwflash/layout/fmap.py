@@ -22,8 +22,8 @@ AREA: Final = struct.Struct("<II32sH")
 _MAJOR: Final = 1
 _FLAGS: Final = {1: "static", 2: "compressed", 4: "read only", 8: "preserved"}
 _READ_ONLY: Final = 4
-#: More areas are in no image seen.
-LIMIT: Final = 4096
+#: More areas are in no image seen, and more would take long to compare with one another.
+LIMIT: Final = 512
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class RegionMap:
         self._by_name: dict[str, Region] = {}
         self.size = size
         self.nested = nested
-        for problem in find_problems(self._regions, size, nested=nested):
+        for problem in _problems(self._regions, size, nested=nested):
             raise problem
         self._by_name = {region.name: region for region in self._regions}
 
@@ -129,19 +129,20 @@ def find_problems(
     Each error names the region it is about in ``context["region"]``, and in
     ``context["other"]`` the one it collides with. See `RegionMap` for the codes.
     """
-    problems: list[ImageError] = []
+    return list(_problems(regions, size, nested=nested))
+
+
+def _problems(regions: Iterable[Region], size: int | None, *, nested: bool) -> Iterator[ImageError]:
+    """The same one by one: data that only look like a map have millions."""
     seen: list[Region] = []
     for region in regions:
-        problems += _problems_alone(region, size)
+        yield from _problems_alone(region, size)
         for other in seen:
             if other.name == region.name:
-                problems.append(_error("duplicate", "has the name of another region", region))
+                yield _error("duplicate", "has the name of another region", region)
             if _collide(other.range, region.range, nested=nested):
-                problems.append(
-                    _error("overlap", f"overlaps {other.name!r} ({other.range})", region, other)
-                )
+                yield _error("overlap", f"overlaps {other.name!r} ({other.range})", region, other)
         seen.append(region)
-    return problems
 
 
 def _problems_alone(region: Region, size: int | None) -> list[ImageError]:

@@ -8,15 +8,18 @@ import pytest
 from support import Notes
 from test_expectations import AREAS, MAP, PLACES, SIZE, Desk, content, descriptor, table
 
-from hwflash.errors import HwflashError
+from hwflash.errors import HwflashError, UsageError
 from hwflash.jobs.jobfile import check_job, load_job
 from hwflash.jobs.jobrun import Run, run_unit
 from hwflash.jobs.opening import Request
+from hwflash.jobs.prepare import require_regions
 from hwflash.jobs.regions import EVERY
 from hwflash.jobs.session import open_session
 from hwflash.jobs.write import WriteOptions, write
 from hwflash.layout.files import Segment
+from hwflash.layout.regions import Region
 from hwflash.progress import CancelToken
+from hwflash.units import Range
 
 BARE = 'name = "b"\ndescription = "x"\n[flash]\nchip = "W25Q80DV"\nsize = "1M"\n'
 REGIONS = BARE + '[[region]]\nname = "low"\nstart = 0x2000\nlength = 0x2000\n'
@@ -68,6 +71,14 @@ CASES = [
 def test_who_protects_what(tmp_path: Path) -> None:
     for board, old, at, named, expected in CASES:
         assert attempt(Desk(tmp_path, board), old, at, *named) == expected, (board, at, named)
+
+
+def test_a_protected_region_belongs_to_who_names_it(tmp_path: Path) -> None:
+    board = Desk(tmp_path, REGIONS).board
+    for name, owner in (("me", "the chip's layout"), ("low", f"board {board.name}")):
+        place = Range(0x3000, 0x1000)
+        with pytest.raises(UsageError, match=f"region {name} .* of {owner} is protected"):
+            require_regions([Region(name, place, True)], board, [place], frozenset())
 
 
 @pytest.mark.slow

@@ -399,8 +399,9 @@ def test_a_clock_belongs_to_a_board_and_a_programmer(tmp_path: Path) -> None:
     "text",
     ["", "{", "[]", "null", '{"any board on sim://w25q16jv": 3}', "[" * 100_000,
      *(f'{{"any board on sim://w25q16jv": {{"hertz": {value}}}}}'
-       for value in ("-1", "0", "true", "null", '"10M"', "NaN", "Infinity", "[]"))],
-    ids=str.__len__,
+       for value in ("-1", "0", "1", f"1{0:0400}", "true", "null", '"10M"', "NaN", "Infinity",
+                     "[]"))],
+    ids=lambda text: f"{len(text)} {text[-8:]}",
 )  # fmt: skip
 def test_damaged_memory_is_no_memory(tmp_path: Path, text: str) -> None:
     (tmp_path / clocks.FILE).write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +16,7 @@ from support import Notes, pattern
 
 from hwflash.boards import Board, load_board
 from hwflash.diagnostics import as_dict
-from hwflash.errors import HwflashError
+from hwflash.errors import ChipStateUnknown, HwflashError
 from hwflash.jobs.expectations import differences
 from hwflash.jobs.opening import Request
 from hwflash.jobs.regions import EVERY
@@ -26,6 +27,8 @@ from hwflash.jobs.write import WriteOptions, WriteResult, restore_targets, write
 from hwflash.layout import ifd
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken
+from hwflash.uefi.areas import KNOWN
+from hwflash.uefi.rescue import rescue
 from hwflash.units import MIB, Range
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "layout"))
@@ -167,6 +170,22 @@ def test_a_blank_chip_is_written_when_it_becomes_the_board(desk: Desk) -> None:
     assert desk.image.read_bytes() == GOOD
 
 
+def test_a_write_that_stopped_half_way_is_told_where_it_is_the_cause(desk: Desk) -> None:
+    desk.image.write_bytes(b"\xff" * SIZE)
+    whole = desk.request
+    desk.request = replace(whole, programmer=f"{whole.programmer}&power_cut=60")
+    with pytest.raises(ChipStateUnknown) as stopped:
+        desk.again([Segment(0, GOOD)])
+    desk.request = whole
+    half = desk.image.read_bytes()
+    with pytest.raises(HwflashError) as caught:
+        desk.again([Segment(0, GOOD)])
+    assert (caught.value.code, desk.image.read_bytes()) == ("board.other-volume", half)
+    told = as_dict(caught.value)
+    for key in ("resume", "restore"):
+        assert told[key].split()[-1] == as_dict(stopped.value)[key].split()[-1]
+
+
 def test_a_restore_is_judged_by_what_it_leads_to(desk: Desk) -> None:
     done = desk.write(GOOD, [Segment(0, b"\0" * 0x1000)], accept_other_board=True)
     assert done.backup is not None
@@ -201,6 +220,24 @@ def test_a_change_of_a_store_asks_for_the_board_too(desk: Desk) -> None:
             with pytest.raises(HwflashError) as caught:
                 edit(source, how, lambda _nvram: None, desk.notes, CancelToken())
             assert caught.value.code == code
+
+
+def test_a_repair_takes_nothing_that_the_board_must_have(desk: Desk) -> None:
+    """A volume that is expected, or a blank chip, where a store is built by its place alone."""
+    for data, code in ((GOOD, "image.other-board"), (b"\xff" * SIZE, "board.blank")):
+        desk.image.write_bytes(data)
+        with open_session(desk.request, desk.notes) as session:
+            source = ChipSource("it", session, session.board, (Range(0, SIZE),))
+            how = EditOptions(
+                WriteOptions(desk.state, named_regions=frozenset({EVERY})),
+                repair="as-is",
+                place=(KNOWN[0], VOLUME),
+            )
+            with pytest.raises(HwflashError) as caught:
+                edit(
+                    source, how, lambda nvram: rescue(nvram, fresh=True), desk.notes, CancelToken()
+                )
+        assert (caught.value.code, desk.image.read_bytes()) == (code, data)
 
 
 def found(board: Board, data: bytes) -> list[str]:
