@@ -33,8 +33,9 @@ HIT_LIMIT: Final = 2048
 ADDITIONAL_VOLUME: Final = from_bytes(bytes.fromhex("24465000598aeb4ebd0f6b36e96128e0"))
 #: Defaults within defaults that are looked into.
 _DEPTH: Final = 2
-#: Entries that make a run of them a store.
+#: Entries that make a run of them a store, and bytes that hold them and the head of the next.
 _PROBED: Final = 3
+_PROBED_SPAN: Final = (_PROBED + 1) << 16
 
 _ERASE_POLARITY: Final = 0x800
 _LARGE_FILE: Final = 0x01
@@ -185,7 +186,8 @@ class _Search:
         if place == self.window.base:
             self._nvar(place, end, title, 0xFF)
             return end
-        probe = nvar.parse_nvar(self.window, place, end, table=False, most=_PROBED)
+        near = min(place + _PROBED_SPAN, end)  # not the whole image for each word in it
+        probe = nvar.parse_nvar(self.window, place, near, table=False, most=_PROBED)
         if not _believed(self.window, probe):
             return probe.records[-1].end if probe.records else place + 4
         probe = nvar.parse_nvar(self.window, place, end, table=False, most=self.records)

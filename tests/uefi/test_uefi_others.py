@@ -401,6 +401,20 @@ def test_thousands_of_entries_and_signatures_do_not_hang():
     assert "others.limit" in codes(found[4][-1])
 
 
+def test_a_word_is_not_judged_by_all_that_follows_it(monkeypatch: pytest.MonkeyPatch):
+    sizes: list[int] = []
+    whole = Window.at
+
+    def at(window: Window, offset: int, length: int) -> bytes:
+        sizes.append(len(whole(window, offset, length)))
+        return whole(window, offset, length)
+
+    monkeypatch.setattr(Window, "at", at)
+    image = bytes(4) + (o.nvar_entry("A", b"x") + b"zz") * 100 + b"\xff" * (4 << 20)
+    assert find_others(Window(image)) == ()
+    assert sum(sizes) < 100 << 20 >> 1
+
+
 def test_no_more_entries_are_read_than_asked_for():
     image = Window(o.nvar_entry("A", b"1") * 9)
     assert codes(parse_nvar(image, 0, image.end, most=1)) == ["nvar.limit", "nvar.tail"]
