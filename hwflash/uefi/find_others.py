@@ -22,7 +22,7 @@ from hwflash.uefi.layouts import FILE_HEADER, VOLUME_HEADER
 from hwflash.uefi.others import OtherStore
 from hwflash.uefi.store import RECORD_LIMIT
 from hwflash.uefi.volume import SIGNATURE, FirmwareVolume, parse_volume
-from hwflash.uefi.window import Anomaly, Window, filled_with, find_guid
+from hwflash.uefi.window import Anomaly, Window, filled_with, find_guid, printable
 from hwflash.units import Range
 
 #: Stores told of in one image.
@@ -224,7 +224,7 @@ class _Search:
         self._add(replace(store, copy=copy))
         for item in store.live if depth else ():
             if item.data[:4] == nvar.SIGNATURE:
-                inner = f"AMI NVAR store in the variable {item.name or '-'}"
+                inner = f"AMI NVAR store in the variable {printable(item.name) or '-'}"
                 end = item.data_offset + len(item.data)
                 self._nvar(item.data_offset, end, inner, erased, copy=True, depth=depth - 1)
 

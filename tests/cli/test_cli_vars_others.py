@@ -219,11 +219,18 @@ variables = {{ start = {start}, length = {length} }}
 
 
 def test_hostile_stores_end_in_words(bench: Bench, tmp_path: Path):
-    control = o.nvar_entry("A\x1b[31m\r", b"1")
-    answer = bench.run(
-        "vars", "list", bench.file("x.rom", o.nvar_store([control], [o.GLOBAL], 256))
-    )
-    assert "A\\u001b[31m\\u000d" in answer.out
+    # The second is a store of defaults, whose title has the name; the third turns the direction.
+    control = [
+        o.nvar_entry("A\x1b[31m\r", b"1"),
+        o.nvar_entry("B\x9b2J", o.nvar_entry("C", b"1")),
+        o.nvar_entry("D\u202eE", b"1", bits=o.VALID),
+    ]
+    path = bench.file("x.rom", o.nvar_store(control, [o.GLOBAL], 256))
+    out = bench.run("vars", "list", path).out + bench.run("layout", path).out
+    assert "A\\u001b[31m\\u000d" in out
+    assert out.count("in the variable B\\u009b2J") == 2
+    assert "D\\u202eE" in out
+    assert all(line.isprintable() for line in out.splitlines())
     cut = bench.json("vars", "list", bench.file("x.rom", o.nvar_image()[:0x100]))
     assert [item["code"] for item in cut.result["stores"][0]["anomalies"]] == [
         "nvar.no-end", "nvar.tail",
