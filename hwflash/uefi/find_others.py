@@ -11,6 +11,7 @@ firmware file has no known end; its entries are read, but not the GUIDs of its t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
@@ -18,12 +19,14 @@ from typing import Final
 from hwflash.uefi import evsa, fsys, nvar, vss
 from hwflash.uefi.find import Found
 from hwflash.uefi.guids import NV_VOLUME, from_bytes
-from hwflash.uefi.layouts import FILE_HEADER, VOLUME_HEADER
+from hwflash.uefi.layouts import FILE_HEADER, STORE_HEADER, VOLUME_HEADER
 from hwflash.uefi.others import OtherStore
+from hwflash.uefi.records import FORMATS
+from hwflash.uefi.salvage import scan
 from hwflash.uefi.store import RECORD_LIMIT
-from hwflash.uefi.volume import SIGNATURE, FirmwareVolume, parse_volume
+from hwflash.uefi.volume import SIGNATURE, USUAL_HEADER, FirmwareVolume, parse_volume
 from hwflash.uefi.window import Anomaly, Window, filled_with, find_guid, printable
-from hwflash.units import Range
+from hwflash.units import Range, merge_ranges
 
 #: Stores told of in one image.
 FOUND_LIMIT: Final = 32
@@ -64,12 +67,14 @@ def told_apart(
     """The stores of EDK2 and those of other formats.
 
     A volume with the GUID of EDK2's but without its store, in which a store of another format
-    lies, is that of another vendor: rescuing it would destroy what is there.
+    lies, is that of another vendor: rescuing it would destroy what is there. What lies in a record
+    of EDK2 is the value of a variable, also where the headers before it are gone.
     """
     found = tuple(found)
     sound = [item for item in found if item.store is not None]
     parts = [part for item in sound for part in (item.areas.variables, item.areas.spare)]
     claimed = [part for part in parts if part is not None]
+    claimed += [part for item in found if item.store is None for part in _records(item)]
     others = tuple(store for window in windows for store in find_others(window, claimed))
 
     def foreign(item: Found) -> bool:
@@ -79,6 +84,15 @@ def told_apart(
         return item.store is None and any(item.base <= base < end for base in bases)
 
     return tuple(item for item in found if not foreign(item)), others
+
+
+def _records(found: Found) -> Iterator[Range]:
+    """Records that a rescue could find in a volume of EDK2 without a store, and in its spare."""
+    header = found.volume.header_length if found.volume is not None else USUAL_HEADER
+    first, end = found.base + header + STORE_HEADER.size, found.base + found.length
+    for kind in FORMATS.values():
+        for record in scan(found.window, first, end, kind, found.base).records:
+            yield Range(record.offset, record.end - record.offset)
 
 
 def span_of(address: int, head: bytes) -> Range | None:
@@ -107,11 +121,11 @@ def span_of(address: int, head: bytes) -> Range | None:
 
 
 class _Search:
-    """One pass over an image: what has been found, and which bytes it has claimed."""
+    """One pass over an image: what has been found, and which bytes are something else."""
 
     def __init__(self, window: Window, claimed: list[Range]) -> None:
         self.window = window
-        self.claimed = claimed
+        self.claimed = merge_ranges(claimed)
         self.found: list[OtherStore] = []
         self.records = RECORD_LIMIT
         self.volumes = list(_volumes(window))
@@ -232,11 +246,13 @@ class _Search:
         volume = self._volume(store.base)
         where = Range(volume.base, volume.length) if volume is not None else None
         self.found.append(replace(store, volume=where))
-        self.claimed.append(store.range)
         self.records = max(self.records - len(store.records), 1)
 
     def _taken(self, offset: int) -> bool:
-        return any(item.address <= offset < item.end for item in self.claimed)
+        index = bisect_right(self.claimed, offset, key=lambda item: item.end)
+        return any(item.address <= offset for item in self.claimed[index : index + 1]) or any(
+            item.base <= offset < item.range.end for item in self.found
+        )
 
     def _volume(self, offset: int) -> FirmwareVolume | None:
         """The smallest volume around an offset."""

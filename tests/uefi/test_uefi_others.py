@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from uefi import other_stores as o
-from uefi.volumes import OVMF_2M, some_variables, volume_bytes
+from uefi.volumes import OVMF_2M, some_variables, variable, volume_bytes
 
 from hwflash.uefi.evsa import parse_evsa
 from hwflash.uefi.find import find_stores
@@ -312,8 +312,6 @@ def test_nothing_of_edk2_is_taken_for_another_store():
     found = find_stores(bytes(image))
     assert told_apart([Window(bytes(image))], found) == (tuple(found), ())
     # A $VSS store in a variable is a value of that variable.
-    from uefi.volumes import variable
-
     image = bytes(volume_bytes([variable("Dump", o.vss_sample(0x400))]))
     found = find_stores(image)
     assert told_apart([Window(image)], found) == (tuple(found), ())
@@ -339,6 +337,18 @@ def test_a_volume_of_another_vendor_is_not_a_damaged_one_of_edk2():
     assert damaged.store is None
     found, others = told_apart([Window(image)], [damaged])
     assert (found, [item.title for item in others]) == ((), ["$VSS store"])
+
+
+@pytest.mark.parametrize("lost", [slice(0x48, 0x58), slice(0, 0x1000)], ids=["guid", "block"])
+@pytest.mark.parametrize("value", [o.vss_sample(0x400), o.evsa_sample(0x200), o.nvar_sample(0x400)])
+def test_a_value_is_no_store_where_the_headers_before_it_are_gone(value: bytes, lost: slice):
+    variables = [*(variable(f"V{i}", bytes(90)) for i in range(40)), variable("Dump", value)]
+    image = bytearray(volume_bytes(variables))
+    image[lost] = b"\xff" * (lost.stop - lost.start)
+    window = Window(bytes(image))
+    (damaged,) = find_stores(window)
+    assert damaged.store is None
+    assert told_apart([window], [damaged]) == ((damaged,), ())
 
 
 def test_what_is_read_of_a_chip_by_how_a_block_begins():
