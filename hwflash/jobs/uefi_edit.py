@@ -42,12 +42,11 @@ from hwflash.jobs.uefi_others import (
     require_no_factory_copy,
     several,
 )
-from hwflash.jobs.uefi_read import Reading, chosen, read_stores
+from hwflash.jobs.uefi_read import Reading, chosen, others_over, read_stores
 from hwflash.jobs.uefi_settle import Repair, require_sound, settle
 from hwflash.progress import CancelToken, Reporter
 from hwflash.uefi.areas import KnownLayout
 from hwflash.uefi.find import Found, assume
-from hwflash.uefi.find_others import told_apart
 from hwflash.uefi.flashops import Erase, Operation, Program, Verify, carried_out
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.rewrite import Order
@@ -170,7 +169,7 @@ def _located(
             )
         window = Window(source.read([span], reporter, cancel)[0], base)
         found = assume(window, known, base)
-        _, others = told_apart([window], [found])
+        others = others_over(source, found, window, reporter, cancel)
         if others:
             raise read_only(nearest(others))
         return found, window

@@ -113,6 +113,18 @@ def test_what_would_write_one_is_refused_with_the_reason(bench: Bench, words: tu
         assert path.read_bytes() == image
 
 
+def test_no_store_is_built_over_the_middle_of_one(bench: Bench):
+    content = o.vss_image(o.vss_store([o.vss_plain("A", bytes(99))] * 9, 0x60000), 0x80000)
+    path = bench.file("board.rom", content)
+    bench.fill(content.ljust(bench.size, b"\xff"))
+    rescue = ("-y", "--fresh", "--layout", "ovmf-2m", "--at", "0x10000")
+    for source in (path, bench.url()):
+        answer = bench.json("ftw", "rescue", source, *rescue)
+        assert (answer.code, answer.error["code"]) == (7, "uefi.read-only")
+        assert answer.error["context"]["offset"] == 0x48
+    assert path.read_bytes() == content == bench.content[: len(content)]
+
+
 def test_beside_a_store_of_edk2(bench: Bench):
     image = bench.file("both.rom", bytes(volume_bytes(some_variables())) + o.nvar_image())
     answer = bench.json("vars", "list", image)
