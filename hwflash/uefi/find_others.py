@@ -74,16 +74,24 @@ def told_apart(
     sound = [item for item in found if item.store is not None]
     parts = [part for item in sound for part in (item.areas.variables, item.areas.spare)]
     claimed = [part for part in parts if part is not None]
-    claimed += [part for item in found if item.store is None for part in _records(item)]
+    windows = tuple(windows)
     others = tuple(store for window in windows for store in find_others(window, claimed))
+    doubtful = [item for item in found if item.store is None and _within(item, others)]
+    if doubtful:
+        claimed += [part for item in doubtful for part in _records(item)]
+        others = tuple(store for window in windows for store in find_others(window, claimed))
 
     def foreign(item: Found) -> bool:
         # AMI has volumes of files; its entries in one of EDK2's are the value of a variable.
-        bases = [other.base for other in others if other.kind != "ami-nvar"]
-        end = item.base + item.length
-        return item.store is None and any(item.base <= base < end for base in bases)
+        return item.store is None and any(
+            other.kind != "ami-nvar" for other in _within(item, others)
+        )
 
     return tuple(item for item in found if not foreign(item)), others
+
+
+def _within(found: Found, others: Iterable[OtherStore]) -> list[OtherStore]:
+    return [item for item in others if found.base <= item.base < found.base + found.length]
 
 
 def _records(found: Found) -> Iterator[Range]:
@@ -189,8 +197,9 @@ class _Search:
             place = self.window.base + at
             size = int.from_bytes(data[at + 4 : at + 6], "little")
             likely = data[at + 9 : at + 10] >= b"\x80" and 10 <= size <= len(data) - at
-            if self._taken(place) or not likely:
-                at += 4
+            taken = self._taken(place)
+            if taken or not likely:
+                at = max(taken - self.window.base, at + 4)
                 continue
             at = self._bare(place) - self.window.base
 
@@ -204,8 +213,7 @@ class _Search:
         probe = nvar.parse_nvar(self.window, place, near, table=False, most=_PROBED)
         if not _believed(self.window, probe):
             return probe.records[-1].end if probe.records else place + 4
-        probe = nvar.parse_nvar(self.window, place, end, table=False, most=self.records)
-        end = probe.records[-1].end
+        end = nvar.run_end(self.window, place, end, self.records)
         self._nvar(
             place, end, f"{title} without a file around it", 0xFF, note="its end is not known"
         )
@@ -248,11 +256,11 @@ class _Search:
         self.found.append(replace(store, volume=where))
         self.records = max(self.records - len(store.records), 1)
 
-    def _taken(self, offset: int) -> bool:
+    def _taken(self, offset: int) -> int:
+        """Where what has an offset already ends; 0 where nothing has it."""
         index = bisect_right(self.claimed, offset, key=lambda item: item.end)
-        return any(item.address <= offset for item in self.claimed[index : index + 1]) or any(
-            item.base <= offset < item.range.end for item in self.found
-        )
+        ranges = (*self.claimed[index : index + 1], *(item.range for item in self.found))
+        return max((item.end for item in ranges if item.address <= offset < item.end), default=0)
 
     def _volume(self, offset: int) -> FirmwareVolume | None:
         """The smallest volume around an offset."""

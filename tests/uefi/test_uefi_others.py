@@ -411,6 +411,13 @@ def test_thousands_of_entries_and_signatures_do_not_hang():
     assert "others.limit" in codes(found[4][-1])
 
 
+def test_entries_of_one_store_do_not_hide_the_next():
+    entry = o.nvar_entry("A", b"1")
+    many = o.nvar_image(o.nvar_store([entry] * 2_500, [o.GLOBAL], 0xA000), 0xC000)
+    image = many + bytes(16) + entry * 3
+    assert [item.base for item in find_others(Window(image))] == [0x60, 0xC010]
+
+
 def test_a_word_is_not_judged_by_all_that_follows_it(monkeypatch: pytest.MonkeyPatch):
     sizes: list[int] = []
     whole = Window.at
