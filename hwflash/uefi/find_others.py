@@ -5,6 +5,9 @@ store without a file header is found where an image, or a part that was cut out 
 with an entry. What stands inside of a store that was found is no store of its own, but for the
 defaults that AMI keeps as variables, which are stores themselves.
 
+Ref: UEFITool common/nvram.h, chipsec hal/uefi_platform.py (GUIDs of volumes); PI 1.8 volume 3
+(volumes and files).
+
 Limits: what is compressed is not looked into. An AMI store in the middle of bytes that are no
 firmware file has no known end; its entries are read, but not the GUIDs of its table.
 """
@@ -15,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
+from uuid import UUID
 
 from hwflash.uefi import evsa, fsys, nvar, vss
 from hwflash.uefi.find import Found
@@ -32,8 +36,8 @@ from hwflash.units import Range, merge_ranges
 FOUND_LIMIT: Final = 32
 #: Signatures looked at in one image, of each kind.
 HIT_LIMIT: Final = 2048
-#: GUID of a second NV volume, that Phoenix has.
-ADDITIONAL_VOLUME: Final = from_bytes(bytes.fromhex("24465000598aeb4ebd0f6b36e96128e0"))
+#: File system of a second NV volume, in which Phoenix keeps EVSA stores.
+ADDITIONAL_VOLUME: Final = UUID("00504624-8a59-4eeb-bd0f-6b36e96128e0")
 #: Defaults within defaults that are looked into.
 _DEPTH: Final = 2
 #: Entries that make a run of them a store, and bytes that hold them and the head of the next.
