@@ -90,6 +90,18 @@ def test_export_and_diff_take_any_store(bench: Bench):
     assert bench.run("vars", "export", apple, "--store", "0x48").code == 0
 
 
+def test_variables_of_one_name_are_told_apart_without_their_guids(bench: Bench):
+    def cut_out(*values: int):
+        entries = [o.nvar_entry("A", bytes([value]), guid=i) for i, value in enumerate(values)]
+        return bench.file(f"{values}.rom", bytes(16) + b"".join(entries) + b"\xff" * 64)
+
+    left, exported = cut_out(1, 2, 3), bench.folder / "exported.json"
+    answer = bench.json("vars", "diff", left, cut_out(1, 9, 3))
+    assert [item["guid"][-1] for item in answer.result["variables"]["changed"]] == ["1"]
+    assert bench.json("vars", "export", left, exported).result["exported"] == 3
+    assert bench.json("vars", "diff", left, exported).code == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
