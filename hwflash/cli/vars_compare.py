@@ -147,7 +147,7 @@ def _variables(run: runner.Run, reading: Reading, store: int | None) -> Variable
     if other is None:
         return store_of(one_store(reading, store))
     if any(item.guid is None for item in other.live):
-        run.console.warning("variables without a GUID are given one of zeros")
+        run.console.warning("variables without a GUID are given one of zeros and its number")
     return exported(other)
 
 

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from hwflash.layout.regions import Region
 from hwflash.uefi.find import Found
+from hwflash.uefi.others import OtherStore
 from hwflash.uefi.window import Window, filled_with
 from hwflash.units import Range, merge_ranges
 
@@ -61,7 +62,8 @@ class Side:
         kind: what it is, in words, such as ``OVMF 4M, vars``; "" when not known.
         regions: its layout, from a board file or from the build it is.
         volumes: outer firmware volumes, in order of offsets.
-        stores: UEFI variable stores.
+        stores: UEFI variable stores of EDK2.
+        others: those of other formats.
         notes: what is not sure about it.
     """
 
@@ -71,6 +73,7 @@ class Side:
     regions: tuple[Region, ...] = ()
     volumes: tuple[Volume, ...] = ()
     stores: tuple[Found, ...] = ()
+    others: tuple[OtherStore, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

@@ -14,7 +14,7 @@ Limits: by name, GUID and value; what a vendor's firmware writes at each boot is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -158,7 +158,7 @@ def compare_variables(
     only_right: list[Variable] = []
     changed: list[Change] = []
     volatile: list[Volatile] = []
-    notes: list[str] = []
+    notes = [*_not_compared(left, "left", alignment), *_not_compared(right, "right", alignment)]
     explained: list[Range] = []
     pairs = _pairs(left, right, alignment)
     for one, other in pairs:
@@ -181,6 +181,17 @@ def compare_variables(
         tuple(sorted(volatile, key=lambda item: (item.variable.name, str(item.variable.guid)))),
         len(pairs), tuple(notes), tuple(explained),
     )  # fmt: skip
+
+
+def _not_compared(side: Side, name: SideName, alignment: Alignment) -> Iterator[str]:
+    """That the variables of stores of other formats are not compared, in one line."""
+    others = [item for item in side.others if any(cut(alignment.segments, name, item.range))]
+    if others:
+        more = f" and {len(others) - 1} more" if others[1:] else ""
+        yield (
+            f"{side.name}: only the bytes, and not the variables, are compared of the "
+            f"{others[0].title} at 0x{others[0].base:06X}{more} ({name})"
+        )
 
 
 # --- which stores -----------------------------------------------------------------------------

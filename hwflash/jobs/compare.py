@@ -192,6 +192,7 @@ def make_side(name: str, parts: Sequence[tuple[int, bytes]], board: Board | None
     return Side(
         name, Window(data, base), " + ".join(part.kind for part in mapped if part.kind), regions,
         tuple(item for part in mapped for item in part.volumes), stores,
+        tuple(item for part in mapped for item in part.others),
         tuple(note for part in mapped for note in part.notes),
     )  # fmt: skip
 
@@ -200,9 +201,13 @@ def _part(name: str, offset: int, data: bytes) -> Side:
     """One part, its offsets moved to where it lies."""
     from hwflash.qemu.imagemap import map_image
     from hwflash.uefi.find import find_stores
+    from hwflash.uefi.find_others import told_apart
 
     found = map_image(data)
     window = Window(data, offset)
+    stores, others = found.stores, found.others
+    if offset:
+        stores, others = told_apart([window], find_stores(window))
     known = found.fit is not None
     notes = found.notes if known else ()
     if found.volumes[VOLUME_LIMIT:]:
@@ -214,8 +219,7 @@ def _part(name: str, offset: int, data: bytes) -> Side:
             Volume(_shift(item.range, offset), item.label, item.header.file_system, item.name)
             for item in found.volumes[:VOLUME_LIMIT]
         ),
-        found.stores if not offset else tuple(find_stores(window)),
-        notes,
+        stores, others, notes,
     )  # fmt: skip
 
 

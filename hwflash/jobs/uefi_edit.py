@@ -41,13 +41,12 @@ from hwflash.jobs.uefi_others import (
     require_no_factory_copy,
     several,
 )
-from hwflash.jobs.uefi_read import Reading, chosen, read_stores
+from hwflash.jobs.uefi_read import Reading, chosen, others_over, read_stores
 from hwflash.jobs.uefi_settle import Repair, require_sound, settle
 from hwflash.layout.files import Segment
 from hwflash.progress import CancelToken, Reporter
 from hwflash.uefi.areas import KnownLayout
 from hwflash.uefi.find import Found, assume
-from hwflash.uefi.find_others import find_others
 from hwflash.uefi.flashops import Erase, Operation, Program, Verify, carried_out
 from hwflash.uefi.nvram import Nvram
 from hwflash.uefi.rewrite import Order
@@ -169,10 +168,11 @@ def _located(
                 offset=base,
             )
         window = Window(source.read([span], reporter, cancel)[0], base)
-        others = find_others(window)
+        found = assume(window, known, base)
+        others = others_over(source, found, window, reporter, cancel)
         if others:
             raise read_only(nearest(others))
-        return assume(window, known, base), window
+        return found, window
     reading = read_stores(source, reporter, cancel, full=options.full)
     found = one_store(reading, options.store)
     require_no_factory_copy(found)

@@ -49,11 +49,17 @@ def require_no_factory_copy(found: Found) -> None:
 
 
 def exported(store: OtherStore) -> list[Variable]:
-    """The live variables of a store; those without a GUID have one of zeros."""
+    """The live variables of a store; those without a GUID have one of zeros and its number."""
     return [
-        Variable(item.name, item.guid or NO_GUID, item.attributes, item.data, item.time)
+        Variable(item.name, item.guid or _numbered(item), item.attributes, item.data, item.time)
         for item in store.live
     ]
+
+
+def _numbered(item: OtherVariable) -> UUID:
+    # Where the table of GUIDs is lost, their numbers still tell variables of one name apart.
+    number = item.details.get("guid_index", item.details.get("guid_id", 0))
+    return UUID(int=int(number))
 
 
 def one_other(

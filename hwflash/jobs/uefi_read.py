@@ -150,6 +150,30 @@ def _where_named(source: Source, nvram: Nvram, reporter: Reporter, cancel: Cance
     return Reading(usual, windows, "board", others)
 
 
+def others_over(
+    source: Source, found: Found, window: Window, reporter: Reporter, cancel: CancelToken
+) -> tuple[OtherStore, ...]:
+    """Stores of other formats that lie, or reach, where somebody wants a volume of EDK2.
+
+    A file is searched as a whole, a chip at its 4 KiB boundaries and at the place itself.
+
+    Args:
+        source: file or chip.
+        found: the volume.
+        window: what was read of it.
+        reporter: is told how the reading goes on.
+        cancel: is looked at between reads.
+    """
+    if source.whole:
+        windows = _windows(source, source.ranges, reporter, cancel)
+    else:
+        windows = (*_windows_by_probe(source, reporter, cancel), window)
+    usual = [item for part in windows for item in find_stores(part)]
+    _, others = told_apart(windows, [found, *usual])
+    place = Range(found.base, found.length)
+    return tuple(item for item in others if item.range.overlaps(place))
+
+
 def _windows(
     source: Source, targets: Iterable[Range], reporter: Reporter, cancel: CancelToken
 ) -> tuple[Window, ...]:

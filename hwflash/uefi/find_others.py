@@ -5,36 +5,44 @@ store without a file header is found where an image, or a part that was cut out 
 with an entry. What stands inside of a store that was found is no store of its own, but for the
 defaults that AMI keeps as variables, which are stores themselves.
 
+Ref: UEFITool common/nvram.h, chipsec hal/uefi_platform.py (GUIDs of volumes); PI 1.8 volume 3
+(volumes and files).
+
 Limits: what is compressed is not looked into. An AMI store in the middle of bytes that are no
 firmware file has no known end; its entries are read, but not the GUIDs of its table.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
+from uuid import UUID
 
 from hwflash.uefi import evsa, fsys, nvar, vss
 from hwflash.uefi.find import Found
 from hwflash.uefi.guids import NV_VOLUME, from_bytes
-from hwflash.uefi.layouts import FILE_HEADER, VOLUME_HEADER
+from hwflash.uefi.layouts import FILE_HEADER, STORE_HEADER, VOLUME_HEADER
 from hwflash.uefi.others import OtherStore
+from hwflash.uefi.records import FORMATS
+from hwflash.uefi.salvage import scan
 from hwflash.uefi.store import RECORD_LIMIT
-from hwflash.uefi.volume import SIGNATURE, FirmwareVolume, parse_volume
-from hwflash.uefi.window import Anomaly, Window, filled_with, find_guid
-from hwflash.units import Range
+from hwflash.uefi.volume import SIGNATURE, USUAL_HEADER, FirmwareVolume, parse_volume
+from hwflash.uefi.window import Anomaly, Window, filled_with, find_guid, printable
+from hwflash.units import Range, merge_ranges
 
 #: Stores told of in one image.
 FOUND_LIMIT: Final = 32
 #: Signatures looked at in one image, of each kind.
 HIT_LIMIT: Final = 2048
-#: GUID of a second NV volume, that Phoenix has.
-ADDITIONAL_VOLUME: Final = from_bytes(bytes.fromhex("24465000598aeb4ebd0f6b36e96128e0"))
+#: File system of a second NV volume, in which Phoenix keeps EVSA stores.
+ADDITIONAL_VOLUME: Final = UUID("00504624-8a59-4eeb-bd0f-6b36e96128e0")
 #: Defaults within defaults that are looked into.
 _DEPTH: Final = 2
-#: Entries that make a run of them a store.
+#: Entries that make a run of them a store, and bytes that hold them and the head of the next.
 _PROBED: Final = 3
+_PROBED_SPAN: Final = (_PROBED + 1) << 16
 
 _ERASE_POLARITY: Final = 0x800
 _LARGE_FILE: Final = 0x01
@@ -63,21 +71,40 @@ def told_apart(
     """The stores of EDK2 and those of other formats.
 
     A volume with the GUID of EDK2's but without its store, in which a store of another format
-    lies, is that of another vendor: rescuing it would destroy what is there.
+    lies, is that of another vendor: rescuing it would destroy what is there. What lies in a record
+    of EDK2 is the value of a variable, also where the headers before it are gone.
     """
     found = tuple(found)
     sound = [item for item in found if item.store is not None]
     parts = [part for item in sound for part in (item.areas.variables, item.areas.spare)]
     claimed = [part for part in parts if part is not None]
+    windows = tuple(windows)
     others = tuple(store for window in windows for store in find_others(window, claimed))
+    doubtful = [item for item in found if item.store is None and _within(item, others)]
+    if doubtful:
+        claimed += [part for item in doubtful for part in _records(item)]
+        others = tuple(store for window in windows for store in find_others(window, claimed))
 
     def foreign(item: Found) -> bool:
         # AMI has volumes of files; its entries in one of EDK2's are the value of a variable.
-        bases = [other.base for other in others if other.kind != "ami-nvar"]
-        end = item.base + item.length
-        return item.store is None and any(item.base <= base < end for base in bases)
+        return item.store is None and any(
+            other.kind != "ami-nvar" for other in _within(item, others)
+        )
 
     return tuple(item for item in found if not foreign(item)), others
+
+
+def _within(found: Found, others: Iterable[OtherStore]) -> list[OtherStore]:
+    return [item for item in others if found.base <= item.base < found.base + found.length]
+
+
+def _records(found: Found) -> Iterator[Range]:
+    """Records that a rescue could find in a volume of EDK2 without a store, and in its spare."""
+    header = found.volume.header_length if found.volume is not None else USUAL_HEADER
+    first, end = found.base + header + STORE_HEADER.size, found.base + found.length
+    for kind in FORMATS.values():
+        for record in scan(found.window, first, end, kind, found.base).records:
+            yield Range(record.offset, record.end - record.offset)
 
 
 def span_of(address: int, head: bytes) -> Range | None:
@@ -106,11 +133,11 @@ def span_of(address: int, head: bytes) -> Range | None:
 
 
 class _Search:
-    """One pass over an image: what has been found, and which bytes it has claimed."""
+    """One pass over an image: what has been found, and which bytes are something else."""
 
     def __init__(self, window: Window, claimed: list[Range]) -> None:
         self.window = window
-        self.claimed = claimed
+        self.claimed = merge_ranges(claimed)
         self.found: list[OtherStore] = []
         self.records = RECORD_LIMIT
         self.volumes = list(_volumes(window))
@@ -174,8 +201,9 @@ class _Search:
             place = self.window.base + at
             size = int.from_bytes(data[at + 4 : at + 6], "little")
             likely = data[at + 9 : at + 10] >= b"\x80" and 10 <= size <= len(data) - at
-            if self._taken(place) or not likely:
-                at += 4
+            taken = self._taken(place)
+            if taken or not likely:
+                at = max(taken - self.window.base, at + 4)
                 continue
             at = self._bare(place) - self.window.base
 
@@ -185,11 +213,11 @@ class _Search:
         if place == self.window.base:
             self._nvar(place, end, title, 0xFF)
             return end
-        probe = nvar.parse_nvar(self.window, place, end, table=False, most=_PROBED)
+        near = min(place + _PROBED_SPAN, end)  # not the whole image for each word in it
+        probe = nvar.parse_nvar(self.window, place, near, table=False, most=_PROBED)
         if not _believed(self.window, probe):
             return probe.records[-1].end if probe.records else place + 4
-        probe = nvar.parse_nvar(self.window, place, end, table=False, most=self.records)
-        end = probe.records[-1].end
+        end = nvar.run_end(self.window, place, end, self.records)
         self._nvar(
             place, end, f"{title} without a file around it", 0xFF, note="its end is not known"
         )
@@ -222,7 +250,7 @@ class _Search:
         self._add(replace(store, copy=copy))
         for item in store.live if depth else ():
             if item.data[:4] == nvar.SIGNATURE:
-                inner = f"AMI NVAR store in the variable {item.name or '-'}"
+                inner = f"AMI NVAR store in the variable {printable(item.name) or '-'}"
                 end = item.data_offset + len(item.data)
                 self._nvar(item.data_offset, end, inner, erased, copy=True, depth=depth - 1)
 
@@ -230,11 +258,13 @@ class _Search:
         volume = self._volume(store.base)
         where = Range(volume.base, volume.length) if volume is not None else None
         self.found.append(replace(store, volume=where))
-        self.claimed.append(store.range)
         self.records = max(self.records - len(store.records), 1)
 
-    def _taken(self, offset: int) -> bool:
-        return any(item.address <= offset < item.end for item in self.claimed)
+    def _taken(self, offset: int) -> int:
+        """Where what has an offset already ends; 0 where nothing has it."""
+        index = bisect_right(self.claimed, offset, key=lambda item: item.end)
+        ranges = (*self.claimed[index : index + 1], *(item.range for item in self.found))
+        return max((item.end for item in ranges if item.address <= offset < item.end), default=0)
 
     def _volume(self, offset: int) -> FirmwareVolume | None:
         """The smallest volume around an offset."""

@@ -128,6 +128,22 @@ def parse_nvar(
     return _Reader(window, base, min(end, window.end), erased, table, most).store(title)
 
 
+def run_end(window: Window, base: int, end: int, most: int = RECORD_LIMIT) -> int:
+    """Image offset behind the entries that follow each other from an offset on.
+
+    Args:
+        window: the image, or a part of it.
+        base: image offset of the first entry.
+        end: image offset that none reaches beyond.
+        most: entries to read at most.
+    """
+    return _behind(_Reader(window, base, end, 0xFF, False, most).walk(), base)
+
+
+def _behind(entries: list[_Entry], base: int) -> int:
+    return entries[-1].offset + entries[-1].size if entries else base
+
+
 class _Reader:
     def __init__(
         self, window: Window, base: int, end: int, erased: int, table: bool, most: int
@@ -145,8 +161,8 @@ class _Reader:
         self.anomalies.append(Anomaly(f"nvar.{code}", at, text, severity))
 
     def store(self, title: str) -> OtherStore:
-        entries = self._walk()
-        stop = entries[-1].offset + entries[-1].size if entries else self.base
+        entries = self.walk()
+        stop = _behind(entries, self.base)
         indices = [item.index for item in entries if item.index is not None]
         room = max(self.end - stop, 0)
         taken = min((max(indices) + 1) * _GUID_SIZE, room) if indices and self.table else 0
@@ -165,7 +181,8 @@ class _Reader:
 
     # --- entries ----------------------------------------------------------------------
 
-    def _walk(self) -> list[_Entry]:
+    def walk(self) -> list[_Entry]:
+        """The entries that follow each other."""
         found: list[tuple[int, int, int, int]] = []
         at = self.base
         while at + NVAR_HEADER.size <= self.end:

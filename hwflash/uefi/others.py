@@ -214,7 +214,7 @@ def tail_anomaly(code: str, offset: int, tail: bytes, erased: int = 0xFF) -> Ano
     """
     if filled_with(tail, erased):
         return None
-    at = offset + next(index for index, byte in enumerate(tail) if byte != erased)
+    at = offset + len(tail) - len(tail.lstrip(bytes([erased])))
     text = f"bytes behind the last entry are not {erased:02X}: half an entry, or something else"
     return Anomaly(f"{code}.tail", at, text, "warning")
 

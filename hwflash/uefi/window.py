@@ -8,8 +8,6 @@ from typing import Final, Literal
 
 Severity = Literal["note", "warning", "error"]
 
-#: Characters that would move the cursor, or cannot be encoded, in what is printed.
-_ESCAPED: Final = frozenset(range(0x20)) | frozenset(range(0x7F, 0xA0))
 #: Parts of a GUID that are looked at; an image full of them is searched for the whole of it.
 _PARTS_LIMIT: Final = 256
 
@@ -101,13 +99,13 @@ def filled_with(data: bytes, value: int) -> bool:
 
 
 def printable(text: str) -> str:
-    """Text as it can be printed: control characters and lone surrogates escaped."""
-    if text.isascii() and text.isprintable():
+    """Text as it can be printed.
+
+    Escaped is what moves the cursor, turns the direction of what follows, or cannot be encoded.
+    """
+    if text.isprintable():
         return text
-    return "".join(
-        f"\\u{ord(char):04x}" if ord(char) in _ESCAPED or 0xD800 <= ord(char) < 0xE000 else char
-        for char in text
-    )
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def decode_utf16(data: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from compare.firmware_sides import changed, firmware, module
 from harness import Bench
+from uefi import other_stores as o
 from uefi.volumes import GUID, variable
 
 from hwflash.jobs import compare_reference
@@ -179,6 +180,14 @@ def test_names_of_images_cannot_move_the_cursor(bench: Bench):
     answer = bench.run("compare", *files(bench, left, right))  # which looks for escapes
     assert "A\\u001b[2J" in answer.out
     assert "B\\u001b[2J" in answer.out
+
+
+def test_a_store_of_another_format_is_not_silently_left_out(bench: Bench):
+    left = o.vss_image(o.vss_sample())
+    answer = bench.json("compare", *files(bench, left, left.replace(b"\5\0", b"\6\0", 1)))
+    assert (answer.code, answer.result["bytes_significant"]) == (1, 1)
+    sides = [note.split("of the ")[1] for note in answer.result["variables"]["notes"]]
+    assert sides == ["$VSS store at 0x000048 (left)", "$VSS store at 0x000048 (right)"]
 
 
 def test_a_reference_and_a_boot(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -90,6 +90,18 @@ def test_export_and_diff_take_any_store(bench: Bench):
     assert bench.run("vars", "export", apple, "--store", "0x48").code == 0
 
 
+def test_variables_of_one_name_are_told_apart_without_their_guids(bench: Bench):
+    def cut_out(*values: int):
+        entries = [o.nvar_entry("A", bytes([value]), guid=i) for i, value in enumerate(values)]
+        return bench.file(f"{values}.rom", bytes(16) + b"".join(entries) + b"\xff" * 64)
+
+    left, exported = cut_out(1, 2, 3), bench.folder / "exported.json"
+    answer = bench.json("vars", "diff", left, cut_out(1, 9, 3))
+    assert [item["guid"][-1] for item in answer.result["variables"]["changed"]] == ["1"]
+    assert bench.json("vars", "export", left, exported).result["exported"] == 3
+    assert bench.json("vars", "diff", left, exported).code == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -111,6 +123,18 @@ def test_what_would_write_one_is_refused_with_the_reason(bench: Bench, words: tu
         assert "not published" in answer.error["message"]
         assert answer.error["chip"] == "nothing was changed"
         assert path.read_bytes() == image
+
+
+def test_no_store_is_built_over_the_middle_of_one(bench: Bench):
+    content = o.vss_image(o.vss_store([o.vss_plain("A", bytes(99))] * 9, 0x60000), 0x80000)
+    path = bench.file("board.rom", content)
+    bench.fill(content.ljust(bench.size, b"\xff"))
+    rescue = ("-y", "--fresh", "--layout", "ovmf-2m", "--at", "0x10000")
+    for source in (path, bench.url()):
+        answer = bench.json("ftw", "rescue", source, *rescue)
+        assert (answer.code, answer.error["code"]) == (7, "uefi.read-only")
+        assert answer.error["context"]["offset"] == 0x48
+    assert path.read_bytes() == content == bench.content[: len(content)]
 
 
 def test_beside_a_store_of_edk2(bench: Bench):
@@ -219,11 +243,18 @@ variables = {{ start = {start}, length = {length} }}
 
 
 def test_hostile_stores_end_in_words(bench: Bench, tmp_path: Path):
-    control = o.nvar_entry("A\x1b[31m\r", b"1")
-    answer = bench.run(
-        "vars", "list", bench.file("x.rom", o.nvar_store([control], [o.GLOBAL], 256))
-    )
-    assert "A\\u001b[31m\\u000d" in answer.out
+    # The second is a store of defaults, whose title has the name; the third turns the direction.
+    control = [
+        o.nvar_entry("A\x1b[31m\r", b"1"),
+        o.nvar_entry("B\x9b2J", o.nvar_entry("C", b"1")),
+        o.nvar_entry("D\u202eE", b"1", bits=o.VALID),
+    ]
+    path = bench.file("x.rom", o.nvar_store(control, [o.GLOBAL], 256))
+    out = bench.run("vars", "list", path).out + bench.run("layout", path).out
+    assert "A\\u001b[31m\\u000d" in out
+    assert out.count("in the variable B\\u009b2J") == 2
+    assert "D\\u202eE" in out
+    assert all(line.isprintable() for line in out.splitlines())
     cut = bench.json("vars", "list", bench.file("x.rom", o.nvar_image()[:0x100]))
     assert [item["code"] for item in cut.result["stores"][0]["anomalies"]] == [
         "nvar.no-end", "nvar.tail",

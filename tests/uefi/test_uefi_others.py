@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from uefi import other_stores as o
-from uefi.volumes import OVMF_2M, some_variables, volume_bytes
+from uefi.volumes import OVMF_2M, some_variables, variable, volume_bytes
 
 from hwflash.uefi.evsa import parse_evsa
 from hwflash.uefi.find import find_stores
@@ -312,8 +312,6 @@ def test_nothing_of_edk2_is_taken_for_another_store():
     found = find_stores(bytes(image))
     assert told_apart([Window(bytes(image))], found) == (tuple(found), ())
     # A $VSS store in a variable is a value of that variable.
-    from uefi.volumes import variable
-
     image = bytes(volume_bytes([variable("Dump", o.vss_sample(0x400))]))
     found = find_stores(image)
     assert told_apart([Window(image)], found) == (tuple(found), ())
@@ -339,6 +337,18 @@ def test_a_volume_of_another_vendor_is_not_a_damaged_one_of_edk2():
     assert damaged.store is None
     found, others = told_apart([Window(image)], [damaged])
     assert (found, [item.title for item in others]) == ((), ["$VSS store"])
+
+
+@pytest.mark.parametrize("lost", [slice(0x48, 0x58), slice(0, 0x1000)], ids=["guid", "block"])
+@pytest.mark.parametrize("value", [o.vss_sample(0x400), o.evsa_sample(0x200), o.nvar_sample(0x400)])
+def test_a_value_is_no_store_where_the_headers_before_it_are_gone(value: bytes, lost: slice):
+    variables = [*(variable(f"V{i}", bytes(90)) for i in range(40)), variable("Dump", value)]
+    image = bytearray(volume_bytes(variables))
+    image[lost] = b"\xff" * (lost.stop - lost.start)
+    window = Window(bytes(image))
+    (damaged,) = find_stores(window)
+    assert damaged.store is None
+    assert told_apart([window], [damaged]) == ((damaged,), ())
 
 
 def test_what_is_read_of_a_chip_by_how_a_block_begins():
@@ -399,6 +409,27 @@ def test_thousands_of_entries_and_signatures_do_not_hang():
     assert [len(stores) for stores in found] == [1, 0, 0, 1, 32, 1, 0, 0, 0]
     assert len(found[0][0].records) == len(found[3][0].records) + 1 == 5_001
     assert "others.limit" in codes(found[4][-1])
+
+
+def test_entries_of_one_store_do_not_hide_the_next():
+    entry = o.nvar_entry("A", b"1")
+    many = o.nvar_image(o.nvar_store([entry] * 2_500, [o.GLOBAL], 0xA000), 0xC000)
+    image = many + bytes(16) + entry * 3
+    assert [item.base for item in find_others(Window(image))] == [0x60, 0xC010]
+
+
+def test_a_word_is_not_judged_by_all_that_follows_it(monkeypatch: pytest.MonkeyPatch):
+    sizes: list[int] = []
+    whole = Window.at
+
+    def at(window: Window, offset: int, length: int) -> bytes:
+        sizes.append(len(whole(window, offset, length)))
+        return whole(window, offset, length)
+
+    monkeypatch.setattr(Window, "at", at)
+    image = bytes(4) + (o.nvar_entry("A", b"x") + b"zz") * 100 + b"\xff" * (4 << 20)
+    assert find_others(Window(image)) == ()
+    assert sum(sizes) < 100 << 20 >> 1
 
 
 def test_no_more_entries_are_read_than_asked_for():
