@@ -125,7 +125,7 @@ def differences(
         if skip is None or not skip.contains(head):
             yield from _volume(item.at, item.guid.lower(), read, size)
     if expect.volumes:
-        yield from _volumes(expect.volumes, read, size)
+        yield from _volumes(expect.volumes, read, size, skip)
     if expect.fmap or kind == "fmap":
         yield from _map(expect.fmap, read, size)
 
@@ -235,10 +235,17 @@ def _volume(at: int, guid: str, read: Read, size: int) -> Iterator[Difference]:
         yield Difference("board.other-volume", fact, guid, text, blank=_blank(head))
 
 
-def _volumes(wanted: Sequence[str], read: Read, size: int) -> Iterator[Difference]:
+def _volumes(
+    wanted: Sequence[str], read: Read, size: int, skip: Range | None
+) -> Iterator[Difference]:
     last = size - VOLUME_HEADER.size
     places = [Range(at, VOLUME_HEADER.size) for at in range(0, last + 1, STRIDE)]
     heads = read(places)
+    if skip is not None and any(
+        skip.contains(place) and head[40:44] != SIGNATURE
+        for place, head in zip(places, heads, strict=True)
+    ):
+        return  # the one that is missing may be the one that is repaired
     found: dict[str, None] = {}
     for place, head in zip(places, heads, strict=True):
         found |= dict.fromkeys(_guids(place.address, head, read, size))

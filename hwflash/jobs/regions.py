@@ -11,7 +11,7 @@ as before a write of the whole chip, or where the board file says that there is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -70,7 +70,7 @@ class ChipLayout:
         self._flash = flash
         self._size = flash.chip.size
         self._descriptor: RegionMap | None = None
-        self._map: RegionMap | None = None
+        self._maps: list[RegionMap] = []
         self._whole_map: RegionMap | None = None
         self._looked = False
         self.problem: ImageError | None = None
@@ -96,7 +96,9 @@ class ChipLayout:
         return self._descriptor or RegionMap((), self._size)
 
     def protected(self) -> tuple[Region, ...]:
-        """Regions of its descriptor that are not the host's, and read-only areas of its FMAP.
+        """Regions of its descriptor that are not the host's, and read-only areas of its FMAPs.
+
+        An image may hold several maps, and nobody knows which its firmware goes by.
 
         Raises:
             BusUnstable: two reads of its start differ.
@@ -104,7 +106,7 @@ class ChipLayout:
         self._look()
         return tuple(
             region
-            for found in (self._descriptor, self._map)
+            for found in (self._descriptor, *self._maps)
             if found is not None
             for region in found
             if region.protected
@@ -121,8 +123,8 @@ class ChipLayout:
     def notice(self, contents: Sequence[bytes]) -> None:
         """Look for an FMAP in what was read, where it is not at a multiple of 64 KiB."""
         for content in contents:
-            if self._map is None and fmap.SIGNATURE in content:
-                self._try(lambda content=content: self._within(content))
+            if not self._maps and fmap.SIGNATURE in content:
+                self._search(content)
 
     def _look(self) -> None:
         if self._looked:
@@ -133,18 +135,21 @@ class ChipLayout:
                 self._descriptor = ifd.region_map(ifd.parse(head, self._size), self._size)
             except ImageError as error:
                 self.problem = error
-        self._try(lambda: quick_fmap(self._flash.read_pieces, self._size, MAP_STRIDE))
+        for found in _quick_fmaps(self._flash.read_pieces, self._size, MAP_STRIDE):
+            if isinstance(found, ImageError):
+                self.problem = self.problem or found
+            else:
+                self._maps.append(found)
         self._looked = True
 
-    def _try(self, look: Callable[[], RegionMap | None]) -> None:
+    def _search(self, content: bytes) -> None:
         try:
-            self._map = look()
+            found = fmap.find(content, self._size)
         except ImageError as error:
             self.problem = self.problem or error
-
-    def _within(self, content: bytes) -> RegionMap | None:
-        found = fmap.find(content, self._size)
-        return RegionMap(found.regions, self._size, nested=True) if found is not None else None
+            return
+        if found is not None:
+            self._maps.append(RegionMap(found.regions, self._size, nested=True))
 
 
 def told_by(board: Board | None) -> str | None:
@@ -257,7 +262,7 @@ def _fmap(flash: NorFlash) -> RegionMap:
 
 
 def quick_fmap(read: Read, size: int, stride: int = STRIDE) -> RegionMap | None:
-    """The map of a flash, where builds put it; None when it is not there.
+    """The first map of a flash, where builds put it; None when it is not there.
 
     Args:
         read: gives the bytes of many short ranges.
@@ -267,6 +272,14 @@ def quick_fmap(read: Read, size: int, stride: int = STRIDE) -> RegionMap | None:
     Raises:
         ImageError: there is one, and it cannot be used.
     """
+    for found in _quick_fmaps(read, size, stride):
+        if isinstance(found, ImageError):
+            raise found
+        return found
+    return None
+
+
+def _quick_fmaps(read: Read, size: int, stride: int) -> Iterator[RegionMap | ImageError]:
     places = [Range(at, 8) for at in range(0, size, stride)]
     for place, head in zip(places, read(places), strict=True):
         if head != fmap.SIGNATURE:
@@ -274,11 +287,10 @@ def quick_fmap(read: Read, size: int, stride: int = STRIDE) -> RegionMap | None:
         try:
             found = fmap.parse(_map_at(read, place.address, size), place.address, size)
         except ImageError as error:
-            if error.code == "fmap.version":
-                continue
-            raise
-        return RegionMap(found.regions, size, nested=True)
-    return None
+            if error.code != "fmap.version":
+                yield error
+        else:
+            yield RegionMap(found.regions, size, nested=True)
 
 
 def _map_at(read: Read, at: int, size: int) -> bytes:

@@ -27,6 +27,8 @@ GOOD = content()
 UNUSABLE = content(fd=bytes(descriptor(1, {**PLACES, 1: (0, SIZE - 1)}, density=(1,))))
 BOOT_ONLY = [("WP_RO", 0x80000, 0x80000, 4), *AREAS]
 MAPPED = content(fd=b"", map=table(BOOT_ONLY, SIZE))
+DECOY = table([("A", 0x1000, 0x1000, 0)], SIZE)
+BROKEN = table([("A", 0x1000, SIZE, 0)], SIZE)
 
 
 def attempt(desk: Desk, old: bytes, at: int, *named: str, length: int = 4) -> str | None:
@@ -65,6 +67,9 @@ CASES = [
     (BARE, MAPPED, 0x90000, (), "usage.protected-region WP_RO"),
     (REGIONS, MAPPED, 0x70000, (), None),
     (BARE, MAPPED, 0x90000, (EVERY,), None),
+    # A map that comes before it, of whatever kind, takes none of that away.
+    (BARE, DECOY + MAPPED[len(DECOY) :], 0x90000, (), "usage.protected-region WP_RO"),
+    (BARE, BROKEN + MAPPED[len(BROKEN) :], 0x90000, (), "usage.protected-region WP_RO"),
 ]  # fmt: skip
 
 
