@@ -220,10 +220,39 @@ def identify(
             manufacturer=manufacturer_name(jedec_id),
             sfdp_error=problem.code,
         ) from problem
+    if override is None:
+        candidates = _with_their_register(bus, candidates)
     resolved = resolve(jedec_id, described, candidates, override=override, size=size)
     if described is None or override is not None:
         resolved = _as_configured(bus, resolved)
     return Identity(jedec_id, extended, resolved, tables, raw, problem, woken)
+
+
+def _with_their_register(bus: SpiBus, candidates: Sequence[Chip]) -> Sequence[Chip]:
+    """The parts that can have answered, where only some of them have a third status register.
+
+    Its reserved bits read 0: one that reads FF, as a line that nobody drives, is not there. Its
+    WPS would otherwise count as set, and the whole chip as locked.
+
+    Raises:
+        BusUnstable: two reads of the register differ.
+    """
+    without = [part for part in candidates if 3 not in part.status.read]
+    having = [part for part in candidates if part.status.read.get(3) == opcodes.READ_STATUS_3]
+    if not without or not having:
+        return candidates
+    ask = Transfer(bytes((opcodes.READ_STATUS_3,)), 1)
+    first, second = bus.execute([ask, ask])
+    if first != second:
+        raise BusUnstable(
+            "two reads of the third status register differ",
+            code="chip.unstable-register",
+            first=first.hex(),
+            second=second.hex(),
+        )
+    if first != b"\xff":
+        return candidates
+    return [part for part in candidates if part not in having]
 
 
 def _as_configured(bus: SpiBus, resolved: Resolved) -> Resolved:

@@ -322,3 +322,19 @@ def test_non_volatile_locks_of_single_sectors(tmp_path: Path) -> None:
     assert ok(bench, "protect", "status").result["protection"]["locked"] == [
         {"address": 0x20000, "length": 64 * KIB}
     ]
+
+
+@pytest.mark.parametrize("part", ["w25q32fv", "w25q64fv"])
+def test_a_register_that_is_not_there_locks_nothing(tmp_path: Path, part: str) -> None:
+    """Their JV twins have a third register, whose WPS reads as set where nothing answers 15h."""
+    bench = Bench(tmp_path, part)
+    found = ok(bench, "protect", "status").result["protection"]
+    assert (found["locked"], found["lift"]) == ([], "none")
+    assert ok(bench, "probe").result["part"] == part.upper()
+    new = tmp_path / "new"
+    new.write_bytes(b"content")
+    assert ok(bench, "write", new, "--at", "0", "--yes").result["changed"]
+    done = ok(bench, "protect", "set", "0:256K", "--nearest", "--yes").result
+    assert done["executed"]
+    assert done["locked"]
+    assert ok(bench, "protect", "clear", "--yes").result["locked"] == []
