@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
+#: Categories of Unicode: control characters, marks of format (direction among them), surrogates,
+#: separators of lines and paragraphs.
+_ESCAPED: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 Severity = Literal["note", "warning", "error"]
 
 #: Parts of a GUID that are looked at; an image full of them is searched for the whole of it.
@@ -103,9 +107,11 @@ def printable(text: str) -> str:
 
     Escaped is what moves the cursor, turns the direction of what follows, or cannot be encoded.
     """
-    if text.isprintable():
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
+    return "".join(
+        f"\\u{ord(char):04x}" if unicodedata.category(char) in _ESCAPED else char for char in text
+    )
 
 
 def decode_utf16(data: bytes) -> str:

@@ -63,7 +63,8 @@ LATIN = st.text(LETTERS + ',/"äÿ()', max_size=30).filter(
     lambda text: text.count("(") == text.count(")") == 0
 )
 FILES = st.text(
-    st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="/,"), max_size=40
+    st.characters(blacklist_categories=["Cs", "Cc", "Cf", "Zl", "Zp"], blacklist_characters="/,"),
+    max_size=40,
 ).map(lambda text: "\\" + text.rstrip())
 GUIDS = raw(16).filter(
     lambda data: data not in {guid.bytes_le for guid in (*names.VENDOR_MESSAGES, names.SAS)}
