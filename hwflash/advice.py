@@ -169,6 +169,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
     "chip.conflict": Advice(
         "SFDP or the catalog", "decide with --chip NAME (`hwflash chips list`) or --size"
     ),
+    "chip.stacked": Advice(
+        "the part", "if you know that C2h selects its dies, insist on it with --chip NAME"
+    ),
     "chip.ambiguous": Advice(
         "the part", "read what is printed on the chip, and name it with --chip NAME"
     ),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from hwflash.chip.model import (
     Addressing,
     Chip,
+    Dies,
     Duration,
     EnterFourByte,
     EraseRegion,
@@ -39,6 +40,7 @@ def cautious(chip: Chip, twins: Sequence[Chip], *, geometry_known: bool) -> Chip
         if any(twin.chip_erase is None or twin.chip_erase[0] != chip.chip_erase[0]
                for twin in twins if chip.chip_erase is not None):  # fmt: skip
             chip = replace(chip, chip_erase=None)
+    chip = replace(chip, dies=_common_dies(chip, twins))
     regions = tuple(
         replace(region, types=tuple(_patient(kind, twins) for kind in region.types))
         for region in chip.erase
@@ -55,6 +57,18 @@ def cautious(chip: Chip, twins: Sequence[Chip], *, geometry_known: bool) -> Chip
         chip.sector_locks,
     )
     return replace(chip, erase=regions, page_program=program, chip_erase=whole, sector_locks=locks)
+
+
+def _common_dies(chip: Chip, twins: Sequence[Chip]) -> Dies:
+    """The smallest dies of them, so that no read crosses a border, and an erase that all have.
+
+    The erase of a die takes more than was thought where the dies are larger.
+    """
+    dies = max((chip.dies, *(twin.dies for twin in twins)), key=lambda item: item.count)
+    known = [(part.dies.count, part.dies.erase and part.dies.erase[0]) for part in (chip, *twins)]
+    if len(set(known)) > 1:
+        return replace(dies, access=chip.dies.access, erase=None)
+    return chip.dies
 
 
 def same_blocks(chip: Chip, twin: Chip) -> bool:

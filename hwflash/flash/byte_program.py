@@ -4,7 +4,7 @@ A byte takes microseconds, so nothing can be asked after each: runs of up to 256
 blind, many to a batch, with the data sheet's longest time after every program. What was there is
 read before, in the same batch, and what is there afterwards is the proof.
 
-Why this is safe (Ref: SST25VF016B, S71271; SST25VF010A): a busy chip ignores the next program.
+Why this is safe, as far as is known: a busy chip ignores the next program (an assumption).
 By single bytes (02h) that leaves a hole, which is filled in the next round. In auto address
 increment (ADh, AFh) all that follows would land too low, within the run: that cannot be made
 good without an erase, and is told as a failure.

@@ -11,7 +11,7 @@ from typing import Any, Self
 from hwflash.boards import Board
 from hwflash.bus.url import parse_url
 from hwflash.chip import catalog
-from hwflash.chip.model import Chip
+from hwflash.chip.model import Chip, DieAccess
 from hwflash.chip.protection import ProtectionState, locked
 from hwflash.chip.twins import same_blocks
 from hwflash.errors import (
@@ -223,9 +223,17 @@ class Session:
         Raises:
             ChipUnsupported: SFDP and catalog contradict each other on size or erase blocks
                 (``chip.conflict``); parts that answer alike have other erase blocks
-                (``chip.ambiguous``).
+                (``chip.ambiguous``); a die must be selected, and no source confirms how
+                (``chip.stacked``).
         """
         resolved = self.identity.resolved
+        if self.chip.dies.access is DieAccess.SELECT and resolved.source != "override":
+            raise ChipUnsupported(
+                f"{self.chip.part} is a stack whose dies are selected one by one, and how is an "
+                "assumption",
+                code="chip.stacked",
+                part=self.chip.part,
+            )
         others = [twin.part for twin in resolved.twins if not same_blocks(self.chip, twin)]
         if others and resolved.source == "catalog":
             raise ChipUnsupported(

@@ -4,8 +4,9 @@ The first command carries an address, the next ones only data. Until write disab
 chip listens to nothing but more data, write disable and the status register; a command that
 comes while a word is still being programmed is lost, and all that follows lands too low.
 
-Ref: SST25VF016B, S71271 (ADh, 70h, 80h, WEL and AAI bits); SST25VF010A (AFh).
-Limits: an odd address of a word is taken as the even one below.
+Ref: SST25VF040B DS20005051D (AAI, busy on SO); Linux drivers/mtd/spi-nor/sst.c (ADh, odd ends).
+Limits: AFh, lost words and the end by protection are assumptions; an odd address of a word is
+taken as the even one below.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Several dies in one package: which of them listens, and erasing one of them.
 
-Ref: W25M512JV Rev. D (C2h, one die answers at a time, both keep working); W25Q01JV (C2h and the
-status register); N25Q00AA, MT25QL01G (C4h, a read goes on at the start of its die).
-Limits: the dies of a stack share one set of status registers.
+Ref: Linux drivers/mtd/spi-nor/winbond.c (C2h, then the status register of that die); W25M512JV
+Rev. D (two dies of 256 Mbit, concurrent operation).
+Limits: that C2h changes the address space of W25M512JV, and that a read of a stack goes on at the
+start of its die, are assumptions; the dies of a stack share one set of status registers.
 """
 
 from __future__ import annotations

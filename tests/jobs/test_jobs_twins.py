@@ -37,10 +37,12 @@ class Desk:
         self.state.mkdir()
         self.board = None
 
-    def open(self, part: str, image: str = "chip.bin", more: str = "") -> Session:
+    def open(
+        self, part: str, image: str = "chip.bin", more: str = "", chip: str | None = None
+    ) -> Session:
         url = f"sim://{part}?image={self.folder / image}{more}"
         environ = {"HWFLASH_STATE_DIR": str(self.state)}
-        return open_session(Request(url, board=self.board, environ=environ), QUIET)
+        return open_session(Request(url, chip=chip, board=self.board, environ=environ), QUIET)
 
     def write(self, session: Session, address: int, data: bytes, **options) -> WriteResult:
         how = WriteOptions(self.state, **options)
@@ -237,6 +239,16 @@ def test_boot_block_parts_that_answer_alike_are_written_only_when_named(desk: De
         assert set(caught.value.context["parts"]) == {"EN25P16", "EN25B16", "EN25B16T"}
     request = Request("sim://en25b16t", chip="EN25B16T", environ=environ)
     with open_session(request, QUIET) as session:
+        session.require_writable()
+
+
+def test_a_stack_whose_dies_are_selected_is_written_only_when_named(desk: Desk) -> None:
+    with desk.open("w25m512jv") as session:
+        assert len(session.flash.read(32 * 1024 * 1024 - 2, 4)) == 4
+        with pytest.raises(ChipError) as caught:
+            session.require_writable()
+        assert caught.value.code == "chip.stacked"
+    with desk.open("w25m512jv", chip="W25M512JV") as session:
         session.require_writable()
 
 
