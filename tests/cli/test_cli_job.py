@@ -153,6 +153,7 @@ def test_a_half_written_unit_tells_how_to_go_on_and_keeps_its_serial(
     assert "unit 1 SN0001 (reused numbers): done" in again.out
 
 
+@pytest.mark.slow
 def test_a_cut_while_the_store_is_changed_names_the_recovery(bench: Bench, job: Path) -> None:
     whole = bench.json("job", "run", job, "-p", each(bench), "--yes").result["units"][0]
     assert [step["executed"] for step in whole["steps"]] == [True, True]

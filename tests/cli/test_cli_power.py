@@ -191,6 +191,7 @@ def test_boot_writes_boots_and_compares(bench: Bench, fake: FakeBoard, tmp_path:
     assert [item["kind"] for item in listed][:1] == ["boot"]
 
 
+@pytest.mark.slow
 def test_boot_that_does_not(bench: Bench, fake: FakeBoard) -> None:
     speaker = after(lambda: "on" in fake.switched, lambda: fake.say("no medium\r\n"))
     words = ["job", "boot", "-b", fake.file, "--until", "Welcome", "--timeout", "0.6"]

@@ -215,6 +215,7 @@ def test_a_write_lifts_and_puts_back(bench: Bench, command: list[str]) -> None:
     assert ok(bench, "protect", "status").result["protection"]["locked"] == ALL
 
 
+@pytest.mark.slow
 def test_a_cut_write_says_that_the_protection_is_lifted(tmp_path: Path) -> None:
     """N25Q has no volatile writes: the cut leaves it open, status says so, resume closes it."""
     bench = Bench(tmp_path, "n25q032a")

@@ -148,6 +148,7 @@ def test_layout_prints_and_saves(board: Bench) -> None:
     assert "host may read fd bios gbe; may write bios gbe" in text
 
 
+@pytest.mark.slow
 def test_a_region_of_another_image_is_imported(board: Bench, flash: bytes) -> None:
     """By its bytes, or from a whole image; nothing around it changes, and the file is backed up."""
     me = board.file("me.bin", bytes(ME.stop - ME.start))

@@ -34,6 +34,7 @@ def stores(image: bytes) -> dict[str, bytes]:
     return {record.name: record.data for record in found.store.live}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["suffix", "edk2"])
 def test_a_rewrite_uses_the_erase_blocks_that_the_chip_has(tmp_path, order: str):
     """S25FS128S: 4 KiB and one of 32 KiB below, 64 KiB above."""

@@ -50,6 +50,7 @@ def test_drawn_times_keep_the_bars_too(small: dict[str, Row]) -> None:
     assert small["clear one bit"].erases == 0
 
 
+@pytest.mark.slow
 def test_three_and_a_half_times_as_fast_as_the_peer(small: dict[str, Row]) -> None:
     peer = {row.job: row for row in peer_rows("W25Q128JV", 30e6)}
     ours = Bench("W25Q128JV").chip

@@ -274,6 +274,7 @@ def test_a_transaction_that_was_cut_is_rolled_back(tmp_path: Path) -> None:
     assert {entry.operator for entry in read(tmp_path)} == {"Ada"}
 
 
+@pytest.mark.slow
 def test_it_waits_for_another_process_and_then_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,6 +365,7 @@ def test_a_damaged_name_in_the_schema(tmp_path: Path) -> None:
     refused("history.corrupt", lambda: read(tmp_path))
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(damage=st.lists(st.tuples(st.integers(0, 40_000), st.binary(min_size=1, max_size=40))))
 def test_any_damage_is_named(tmp_path: Path, damage: list[tuple[int, bytes]]) -> None:

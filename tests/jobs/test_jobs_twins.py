@@ -153,6 +153,7 @@ def twin_boards(desk: Desk, at: int) -> None:
         (desk.folder / image).write_bytes(old)
 
 
+@pytest.mark.slow
 def test_an_identical_board_without_unique_id_is_not_resumed(desk: Desk) -> None:
     twin_boards(desk, 0x1800)
     new = pattern(0x1700, 8)
@@ -171,6 +172,7 @@ def test_an_identical_board_without_unique_id_is_not_resumed(desk: Desk) -> None
     assert desk.content("one.bin")[0x1800:0x1810] == b"SERIAL-BOARD-ONE"
 
 
+@pytest.mark.slow
 def test_a_board_that_cannot_be_told_apart_loses_nothing(desk: Desk) -> None:
     """The serial is in the block whose erase was cut short: no content can tell the boards
     apart, so what the chip holds is saved before the write goes on."""
@@ -242,6 +244,7 @@ def test_boot_block_parts_that_answer_alike_are_written_only_when_named(desk: De
         session.require_writable()
 
 
+@pytest.mark.slow
 def test_a_stack_whose_dies_are_selected_is_written_only_when_named(desk: Desk) -> None:
     with desk.open("w25m512jv") as session:
         assert len(session.flash.read(32 * 1024 * 1024 - 2, 4)) == 4

@@ -114,6 +114,7 @@ def test_resume_takes_what_is_known_from_the_journal(bench: Bench) -> None:
     assert clocked < 1.4 * SIZE, "verification reads everything, planning does not"
 
 
+@pytest.mark.slow
 def test_resume_reads_everything_when_the_backup_is_gone(bench: Bench) -> None:
     new = random.Random(9).randbytes(SIZE)
     with pytest.raises(ChipStateUnknown):

@@ -118,6 +118,7 @@ def test_a_board_without_console(fake: FakeBoard) -> None:
     assert caught.value.code == "console.none"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:set:DeprecationWarning")  # pyserial 3.5's own
 def test_a_console_over_rfc2217() -> None:
     """pyserial's own server of the protocol, with its loop port behind it."""
@@ -276,6 +277,7 @@ def test_an_image_is_written_before(fake: FakeBoard, tmp_path: Path) -> None:
     assert result.variables.equal
 
 
+@pytest.mark.slow
 def test_a_marker_that_never_comes(fake: FakeBoard) -> None:
     result = _boots(fake, "kernel panic\r\n", timeout=0.5)
     assert not result.booted

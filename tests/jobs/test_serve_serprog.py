@@ -336,6 +336,7 @@ def test_two_clients(serve: Callable[..., Serving]) -> None:
     assert any("turned away" in line for line in serving.heard.warnings)
 
 
+@pytest.mark.slow
 def test_a_client_that_stalls_is_let_go(serve: Callable[..., Serving]) -> None:
     serving = serve(stall=0.3)
     with connect(serving) as client:
@@ -349,6 +350,7 @@ def test_a_client_that_stalls_is_let_go(serve: Callable[..., Serving]) -> None:
         assert receive(idle, 4) == ACK + ID
 
 
+@pytest.mark.slow
 def test_a_stalled_command_on_a_pty_is_dropped(serve: Callable[..., Serving]) -> None:
     serving = serve(pty=True)
     link = SerialLink(serving.node, 115200)
@@ -362,6 +364,7 @@ def test_a_stalled_command_on_a_pty_is_dropped(serve: Callable[..., Serving]) ->
     link.close()
 
 
+@pytest.mark.slow
 def test_the_client_gets_in_step_on_a_pty_that_was_left_in_the_middle(
     serve: Callable[..., Serving],
 ) -> None:

@@ -414,6 +414,7 @@ def quick(command: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return command
 
 
+@pytest.mark.slow
 def test_all_certifies_and_leaves_out_what_is_for_others(quick: list[str], tmp_path: Path) -> None:
     files = {kind: tmp_path / f"report.{kind}" for kind in ("txt", "json", "xml")}
     words = [word for path in files.values() for word in ("--report", str(path))]

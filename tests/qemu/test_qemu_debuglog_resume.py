@@ -91,6 +91,7 @@ def test_a_pointer_that_cannot_be(size: str) -> None:
     assert (found.kept, found.moved) == ((), ())
 
 
+@pytest.mark.slow
 def test_the_command_says_so(tmp_path: Path) -> None:
     file = tmp_path / "log"
     for old, code in ((b"none of it", 0), (b"0x0F76B028 (0x28)", 1)):

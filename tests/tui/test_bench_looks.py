@@ -28,6 +28,7 @@ def test_looks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert len(text.splitlines()) <= height
 
 
+@pytest.mark.slow
 def test_no_color(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one colour that is no grey; what has the focus still shows."""
     monkeypatch.setenv("NO_COLOR", "1")
@@ -50,6 +51,7 @@ def test_no_color(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.environ["NO_COLOR"]
 
 
+@pytest.mark.slow
 @bench_test
 async def test_light_and_dark(bench: Bench) -> None:
     async with bench.run(bench.chip("one", SMALL, SMALL_OLD)):

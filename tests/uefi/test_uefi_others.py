@@ -391,6 +391,7 @@ def test_damage_is_told_and_nothing_breaks(
             assert str(odd)
 
 
+@pytest.mark.slow
 def test_thousands_of_entries_and_signatures_do_not_hang():
     """What grows with the square of their number takes minutes here."""
     chained = o.nvar_entry("A", b"1", following=14)
