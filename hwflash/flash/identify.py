@@ -60,6 +60,8 @@ class Identity:
         sfdp_bytes: the raw tables, or None.
         problem: why the tables it has could not be used, or None.
         woken: it answered only after it had been woken from deep power-down (ABh).
+        ruled_out: parts of this id that it cannot be: they have a third status register, and
+            here it reads FF.
     """
 
     jedec_id: bytes
@@ -69,6 +71,7 @@ class Identity:
     sfdp_bytes: bytes | None
     problem: HwflashError | None
     woken: bool = False
+    ruled_out: tuple[str, ...] = ()
 
     @property
     def chip(self) -> Chip:
@@ -220,12 +223,12 @@ def identify(
             manufacturer=manufacturer_name(jedec_id),
             sfdp_error=problem.code,
         ) from problem
-    if override is None:
-        candidates = _with_their_register(bus, candidates)
-    resolved = resolve(jedec_id, described, candidates, override=override, size=size)
+    remaining = candidates if override is not None else _with_their_register(bus, candidates)
+    without = tuple(part.part for part in candidates if part not in remaining)
+    resolved = resolve(jedec_id, described, remaining, override=override, size=size)
     if described is None or override is not None:
         resolved = _as_configured(bus, resolved)
-    return Identity(jedec_id, extended, resolved, tables, raw, problem, woken)
+    return Identity(jedec_id, extended, resolved, tables, raw, problem, woken, without)
 
 
 def _with_their_register(bus: SpiBus, candidates: Sequence[Chip]) -> Sequence[Chip]:
@@ -241,16 +244,7 @@ def _with_their_register(bus: SpiBus, candidates: Sequence[Chip]) -> Sequence[Ch
     having = [part for part in candidates if part.status.read.get(3) == opcodes.READ_STATUS_3]
     if not without or not having:
         return candidates
-    ask = Transfer(bytes((opcodes.READ_STATUS_3,)), 1)
-    first, second = bus.execute([ask, ask])
-    if first != second:
-        raise BusUnstable(
-            "two reads of the third status register differ",
-            code="chip.unstable-register",
-            first=first.hex(),
-            second=second.hex(),
-        )
-    if first != b"\xff":
+    if _register(bus, opcodes.READ_STATUS_3, "third status register") != 0xFF:
         return candidates
     return [part for part in candidates if part not in having]
 
@@ -264,17 +258,22 @@ def _as_configured(bus: SpiBus, resolved: Resolved) -> Resolved:
     chip = resolved.chip
     if not top_parameters(chip):
         return resolved
-    ask = Transfer(bytes((chip.status.read[TBPARM.register],)), 1)
+    value = _register(bus, chip.status.read[TBPARM.register], "configuration register")
+    top = value != 0xFF and value >> TBPARM.bit & 1
+    return replace(resolved, chip=mirrored(chip)) if top else resolved
+
+
+def _register(bus: SpiBus, opcode: int, name: str) -> int:
+    ask = Transfer(bytes((opcode,)), 1)
     first, second = bus.execute([ask, ask])
     if first != second:
         raise BusUnstable(
-            "two reads of the configuration register differ",
+            f"two reads of the {name} differ",
             code="chip.unstable-register",
             first=first.hex(),
             second=second.hex(),
         )
-    top = first != b"\xff" and first[0] >> TBPARM.bit & 1
-    return replace(resolved, chip=mirrored(chip)) if top else resolved
+    return first[0]
 
 
 def _describe(bus: SpiBus, tables: sfdp.Sfdp, jedec_id: bytes) -> Chip:

@@ -345,6 +345,11 @@ def _override(request: Request) -> Chip | None:
 def _report(identity: Identity, reporter: Reporter) -> None:
     if identity.woken:
         reporter.info("the chip was in deep power-down and was woken (ABh)")
+    if identity.ruled_out:
+        reporter.info(
+            "status register 3 (15h) reads FF, so it is not there: the chip is no "
+            + " and no ".join(identity.ruled_out)
+        )
     known = identity.chip.jedec_id
     if not identity.extended_id.startswith(known[: len(identity.extended_id)]):
         reporter.warning(

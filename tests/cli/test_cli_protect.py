@@ -331,7 +331,9 @@ def test_a_register_that_is_not_there_locks_nothing(tmp_path: Path, part: str) -
     bench = Bench(tmp_path, part)
     found = ok(bench, "protect", "status").result["protection"]
     assert (found["locked"], found["lift"]) == ([], "none")
-    assert ok(bench, "probe").result["part"] == part.upper()
+    probed = ok(bench, "probe")
+    assert probed.result["part"] == part.upper()
+    assert "status register 3 (15h) reads FF" in probed.out
     new = tmp_path / "new"
     new.write_bytes(b"content")
     assert ok(bench, "write", new, "--at", "0", "--yes").result["changed"]
