@@ -164,6 +164,21 @@ class Bench:
         return self.run(*words, "--json", **options)
 
 
+def nvram_board(bench: Bench, nvram: str) -> str:
+    """A board file of the chip, with this in its ``[nvram]``; the SOURCE that names it."""
+    text = f"""
+name = "bench"
+description = "a board for tests"
+[flash]
+size = "1M"
+[programmer]
+url = "{bench.url()}"
+[nvram]
+{nvram}
+"""
+    return f"board:{bench.file('bench.toml', text)}"
+
+
 def _check_manners(
     answer: Answer, words: tuple[str, ...], *, binary: bool, json_lines: bool
 ) -> None:

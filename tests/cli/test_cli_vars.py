@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from harness import Bench
+from harness import Bench, nvram_board
 from uefi.volumes import (
     GUID,
     OTHER,
@@ -220,24 +220,10 @@ def test_a_chip_in_the_middle_of_a_reclaim_is_understood(bench: Bench):
     assert "a write is pending and its spare copy is complete" in text
 
 
-def board(bench: Bench, nvram: str) -> str:
-    text = f"""
-name = "bench"
-description = "a board for tests"
-[flash]
-size = "1M"
-[programmer]
-url = "{bench.url()}"
-[nvram]
-{nvram}
-"""
-    return f"board:{bench.file('bench.toml', text)}"
-
-
 def test_a_board_says_where_its_store_is(bench: Bench, volume: bytes):
     bench.image = bench.folder / "chip.bin"  # a URL in a board file has no spaces
     put(bench, 0x41234, volume)  # where no search at boundaries would find it
-    source = board(bench, "variables = { start = 0x41234, length = 0xE000 }\n"
+    source = nvram_board(bench, "variables = { start = 0x41234, length = 0xE000 }\n"
                    "work = { start = 0x50234, length = 0x1000 }\n"
                    "spare = { start = 0x51234, length = 0x10000 }")  # fmt: skip
     answer = bench.json("vars", "list", source)
@@ -245,21 +231,25 @@ def test_a_board_says_where_its_store_is(bench: Bench, volume: bytes):
     assert answer.result["stores"][0]["layout"] == "board file"
     assert answer.result["stores"][0]["healthy"] is True
     assert answer.result["bytes_read"] == OVMF_2M.length
-    file = board(bench, "variables = { start = 0x41234, length = 0xE000 }").removeprefix("board:")
+    file = nvram_board(bench, "variables = { start = 0x41234, length = 0xE000 }").removeprefix(
+        "board:"
+    )
     answer = bench.json("vars", "list", bench.image, "-b", file)
     assert answer.result["stores"][0]["work_space"] == {"base": 0x50234, "size": 0x1000}
-    wrong = board(bench, "variables = { start = 0x1000, length = 0xE000 }")
+    wrong = nvram_board(bench, "variables = { start = 0x1000, length = 0xE000 }")
     answer = bench.json("vars", "list", wrong)
     assert (answer.code, answer.error["code"]) == (7, "uefi.no-store")
     assert "0x001000" in answer.error["message"]
-    beyond = board(bench, "variables = { start = 0xF8000, length = 0x8000 }").removeprefix("board:")
+    beyond = nvram_board(bench, "variables = { start = 0xF8000, length = 0x8000 }").removeprefix(
+        "board:"
+    )
     answer = bench.json("vars", "list", bench.file("short.fd", volume), "-b", beyond)
     assert (answer.code, answer.error["code"]) == (7, "uefi.truncated")
     assert "0x0F8000" in answer.error["message"]
-    wrong = board(bench, "variables = { start = 0x1000, length = 0xE000 }")
+    wrong = nvram_board(bench, "variables = { start = 0x1000, length = 0xE000 }")
     answer = bench.json("vars", "list", wrong, "--full")
     assert answer.result["searched"] == "all"
-    answer = bench.json("vars", "list", board(bench, "find = true"))
+    answer = bench.json("vars", "list", nvram_board(bench, "find = true"))
     assert answer.result["searched"] == "all"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from harness import Bench
+from harness import Bench, nvram_board
 from uefi import other_stores as o
 from uefi.volumes import some_variables, volume_bytes
 
@@ -216,22 +216,9 @@ def test_on_a_board_and_in_layout(bench: Bench):
     content[0x40000:0x44000] = o.vss_image(o.vss_sample())
     bench.fill(bytes(content))
 
-    def board_with(start: int, length: int) -> str:
-        text = f"""
-name = "bench"
-description = "a board for tests"
-[flash]
-size = "1M"
-[programmer]
-url = "{bench.url()}"
-[nvram]
-variables = {{ start = {start}, length = {length} }}
-"""
-        return f"board:{bench.file('bench.toml', text)}"
-
-    bare = board_with(0x40048, 0x2000)
+    bare = nvram_board(bench, "variables = { start = 0x40048, length = 0x2000 }")
     assert names(bench.json("vars", "list", bare)) == ["Timeout", "db", "Setup", "Moved"]
-    board = board_with(0x40000, 0x4000)
+    board = nvram_board(bench, "variables = { start = 0x40000, length = 0x4000 }")
     answer = bench.json("vars", "list", board)
     assert (answer.code, answer.result["searched"]) == (0, "board"), answer.out
     assert answer.result["stores"][0]["title"] == "$VSS store"
