@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from hwflash.advice import ADVICE, Advice
 from hwflash.errors import ChipStateUnknown, HwflashError, Interrupted
+from hwflash.units import Range
 
 INTERNAL: Final = 70
 INTERRUPTED: Final = 130
@@ -164,12 +165,19 @@ def _details(context: Mapping[str, object]) -> str:
             faults = ["\n    " + _fault(fault) for fault in items]
         elif items is not None and len(items) > 5:
             shown.append(f"{key}={len(items)} items")
+        elif items and all(_is_place(item) for item in items):
+            places = (Range(item["address"], item["length"]) for item in items)
+            shown.append(f"{key}={' '.join(map(str, places))}")
         elif key in ("address", "offset") and isinstance(value, int):
             shown.append(f"{key}=0x{value:06X}")
         else:
             # Names from the command line, and what devices say, may hold anything.
             shown.append(f"{key}={printable(str(_plain(value)))}")
     return ", ".join(shown) + "".join(faults)
+
+
+def _is_place(item: Any) -> bool:
+    return isinstance(item, dict) and cast("dict[str, Any]", item).keys() == {"address", "length"}
 
 
 def _fault(fault: Any) -> str:

@@ -199,6 +199,12 @@ def test_printed_commands_can_be_pasted() -> None:
     assert commands_for(ChipAbsent("x", **hostile)) == {}
 
 
+def test_places_are_ranges_for_people() -> None:
+    places = [{"address": 0xF0000, "length": 0x10000}, {"address": 0, "length": 0x1000}]
+    lines = as_lines(HwflashError("no", code="chip.protected", ranges=places))
+    assert "  where: ranges=0x0F0000-0x0FFFFF 0x000000-0x000FFF" in lines
+
+
 def test_context_becomes_json(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console("probe", json_lines=True)
     console.failure(
