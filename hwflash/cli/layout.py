@@ -113,7 +113,7 @@ def command(
     regions: Sequence[Region] = own.regions if own is not None else found.regions
     if exports:
         _export(image, regions, exports)
-    done: dict[str, Any] = {}
+    done: dict[str, Any] = {"executed": False}
     if imports:
         done = import_regions(run, place, image, regions, imports, output, options)
     elif output is not None:
@@ -123,7 +123,7 @@ def command(
     name = source if source == "-" else os.path.basename(source)  # noqa: PTH119 - may be a URL
     keys = {**_keys(source, found, regions), "map": map_keys(kind, own, descriptor), **done}
     lines = _lines(name, found, regions, [] if own is None else map_lines(kind, own, descriptor))
-    return runner.Outcome(keys, import_lines(done) or lines)
+    return runner.Outcome(keys, import_lines(done) if imports else lines)
 
 
 def _told(

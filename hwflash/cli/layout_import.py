@@ -79,8 +79,6 @@ def import_regions(
 
 def import_lines(keys: dict[str, Any]) -> list[str]:
     """What was imported, for people."""
-    if not keys:
-        return []
     verb = "imported" if keys["executed"] else "would be imported"
     if not (keys["executed"] or keys["dry_run"]):
         return ["nothing to do: the image holds this already"]

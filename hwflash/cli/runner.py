@@ -107,7 +107,8 @@ def _carry_out(function: Callable[..., Outcome], run: Run, options: dict[str, An
         run.console.result(outcome.exit_code, outcome.keys)
         # An answer that nobody got is no success. What asks before it writes has written: that is
         # one, and the codes of failures say that nothing was changed, or that nobody knows what.
-        unheard = run.console.lost and "yes" not in options
+        wrote = "yes" in options and outcome.keys.get("executed") is not False
+        unheard = run.console.lost and not wrote
         return (
             EnvironmentFault.exit_code if unheard and not outcome.exit_code else outcome.exit_code
         )

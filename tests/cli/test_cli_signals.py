@@ -268,6 +268,7 @@ def test_a_reader_that_leaves_does_not_stop_a_write(
         "write '{image}' -y -p '{url}' --json >/dev/full",
         pytest.param("probe -p '{url}' --json >/dev/full", marks=pytest.mark.slow),
         "chips list >/dev/full",
+        pytest.param("layout '{image}' >/dev/full", marks=pytest.mark.slow),
         pytest.param("write '{image}' -y -p '{url}' >&- 2>&-", marks=pytest.mark.slow),
         pytest.param("write '{image}' -y -p '{url}' 2>/dev/full", marks=pytest.mark.slow),
         pytest.param("read - -p '{url}' >&-", marks=pytest.mark.slow),
